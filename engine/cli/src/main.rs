@@ -1,0 +1,2 @@
+//! The `keyrange` program.
+fn main() {}

@@ -1,0 +1,179 @@
+//! The carrier contract: what every link does, whoever fills the peer's ring.
+//!
+//! A link joins exactly two nodes and carries *frames* both ways, in order, without loss and without
+//! duplicates, until it ends. A frame is a run of bytes that starts on a 64-byte boundary; its first
+//! [`WORD_BYTES`] bytes belong to the carrier (length, and a 32-bit tag of the caller's), the rest is the
+//! caller's. Frames are written where they will be read and read where they lie.
+//!
+//! Nothing here blocks. "Full" is an answer, not an error of the link: try again after
+//! [`Link::progress`] or after a park. A link ends once, with a [`LinkEnd`] that says why, and every later
+//! call repeats that end.
+
+use std::fmt;
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+
+use thiserror::Error;
+
+/// Frames and their parts start on multiples of this many bytes.
+pub const FRAME_ALIGN: usize = 64;
+
+/// The first bytes of each frame, which the carrier writes at commit: `u32` frame length, `u32` tag.
+pub const WORD_BYTES: usize = 8;
+
+/// Why a link ended. Cloneable, because every later call reports the same end.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LinkEnd {
+    /// This side closed it.
+    #[error("the link was closed on this side")]
+    ClosedHere,
+    /// The peer closed it in good order; everything it had committed was received.
+    #[error("the peer closed the link")]
+    ClosedByPeer,
+    /// The peer's process or host went away without closing.
+    #[error("the peer is gone: {0}")]
+    PeerGone(String),
+    /// The peer broke the protocol (expected/got in the text). Only this link suffers.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    /// The operating system refused (which call, which error).
+    #[error("carrier failure: {0}")]
+    Os(String),
+}
+
+/// Why a frame could not be claimed or sent.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// No room now; try again after the peer released frames. Nothing was written.
+    #[error("the peer's ring is full")]
+    Full,
+    /// Larger than this link ever carries.
+    #[error("a frame of {got} bytes exceeds the link's limit of {max}")]
+    TooLarge {
+        /// Bytes asked for.
+        got: usize,
+        /// [`Link::frame_bytes_max`].
+        max: usize,
+    },
+    /// The link ended.
+    #[error(transparent)]
+    Ended(#[from] LinkEnd),
+}
+
+/// A received frame: a place in the ring, not yet released. Read it with [`Link::bytes`].
+///
+/// Frames are numbered by their byte position in the stream, so a stale handle is detected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Position of the frame's first byte since the link began.
+    pub position: u64,
+    /// Length including the carrier's word, excluding padding.
+    pub len: u32,
+    /// The tag the sender gave at commit.
+    pub tag: u32,
+}
+
+/// Which carrier moves the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CarrierKind {
+    /// The same ring inside one process.
+    InProcess,
+    /// A memfd shared by two processes of one host.
+    Shm,
+    /// A TCP connection.
+    Tcp,
+}
+
+impl fmt::Display for CarrierKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CarrierKind::InProcess => "in-process",
+            CarrierKind::Shm => "shm",
+            CarrierKind::Tcp => "tcp",
+        })
+    }
+}
+
+/// Counters of one link since it began. Frames count once committed, bytes include headers and padding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkStats {
+    /// Frames committed by this side.
+    pub sent_frames: u64,
+    /// Bytes committed by this side.
+    pub sent_bytes: u64,
+    /// Frames handed to this side's caller.
+    pub received_frames: u64,
+    /// Bytes handed to this side's caller.
+    pub received_bytes: u64,
+    /// Times the answer was [`SendError::Full`].
+    pub full: u64,
+    /// Times this side rang the peer's doorbell (a system call each).
+    pub wakes: u64,
+}
+
+/// One end of a link. Owned by one thread at a time (`Send`, used through `&mut`).
+pub trait Link: Send {
+    /// Which carrier this is.
+    fn kind(&self) -> CarrierKind;
+
+    /// The largest frame (carrier's word included) this link carries in the sending direction.
+    fn frame_bytes_max(&self) -> usize;
+
+    /// Claims room for a frame of `frame_bytes` (carrier's word included) and returns it, 64-byte aligned,
+    /// contents unspecified. Nothing is visible to the peer before [`Link::commit`]. A second claim before
+    /// commit or abort replaces the first.
+    fn try_claim(&mut self, frame_bytes: usize) -> Result<&mut [u8], SendError>;
+
+    /// Publishes the claimed frame with `tag` in the second half of the carrier's word.
+    /// Panics if nothing is claimed (a bug of the caller's, never of a peer's).
+    fn commit(&mut self, tag: u32);
+
+    /// Gives the claim back; the peer never sees it.
+    fn abort(&mut self);
+
+    /// Sends one frame gathered from `parts` straight from the caller's memory: the carrier's word is added in
+    /// front (so the frame is `WORD_BYTES + sum of parts`). All or nothing.
+    fn try_send(&mut self, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), SendError>;
+
+    /// Moves what can be moved now without blocking (socket reads and writes, credits). Cheap when idle;
+    /// call it once per poll. Also notices a peer that went away.
+    fn progress(&mut self) -> Result<(), LinkEnd>;
+
+    /// Bytes accepted by commit or send that have not yet left this side (0 on shared memory).
+    fn unsent_bytes(&self) -> usize;
+
+    /// The next frame in order, if one is complete. Several frames may be held before they are released.
+    /// After the peer is gone, frames it had committed are still delivered before the end is reported.
+    fn try_recv(&mut self) -> Result<Option<Frame>, LinkEnd>;
+
+    /// The frame's bytes, carrier's word included, 64-byte aligned. A peer on shared memory could still write
+    /// to them: copy what must not change between check and use.
+    /// Panics if the frame was released (a bug of the caller's).
+    fn bytes(&self, frame: &Frame) -> &[u8];
+
+    /// Releases `frame` and every frame received before it, giving the room back to the peer (lazily).
+    fn release(&mut self, frame: Frame);
+
+    /// Declares that this side is about to sleep on [`Link::park_fd`]. Returns false when there is something to
+    /// do already (a frame, or room if the last send said full): then do not sleep. The peer's next commit, and its next
+    /// release of room if a send was refused, make `park_fd` readable.
+    fn prepare_park(&mut self) -> bool;
+
+    /// Ends a park: clears the flag and drains `park_fd`.
+    fn finish_park(&mut self);
+
+    /// Descriptors to watch for readability while parked: doorbell first, then the one that reports the peer's death.
+    /// (On tcp both are the socket.)
+    fn park_fds(&self) -> [BorrowedFd<'_>; 2];
+
+    /// True while [`Link::park_fds`] must also be watched for writability (unsent bytes on a socket).
+    fn wants_writable(&self) -> bool {
+        false
+    }
+
+    /// Closes in good order: what was committed is delivered, then the peer sees [`LinkEnd::ClosedByPeer`].
+    fn close(&mut self);
+
+    /// Counters.
+    fn stats(&self) -> LinkStats;
+}
