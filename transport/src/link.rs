@@ -15,6 +15,8 @@ use std::os::fd::BorrowedFd;
 
 use thiserror::Error;
 
+use crate::region::{LentRange, Slab};
+
 /// Frames and their parts start on multiples of this many bytes.
 pub const FRAME_ALIGN: usize = 64;
 
@@ -53,6 +55,23 @@ pub enum SendError {
         /// Bytes asked for.
         got: usize,
         /// [`Link::frame_bytes_max`].
+        max: usize,
+    },
+    /// The link ended.
+    #[error(transparent)]
+    Ended(#[from] LinkEnd),
+}
+
+/// Why a slab could not be lent.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LendError {
+    /// The peer cannot see this memory: send the bytes instead.
+    #[error("memory cannot be lent over {0}")]
+    Unsupported(CarrierKind),
+    /// The link carries no more slabs.
+    #[error("a link lends at most {max} slabs")]
+    TooMany {
+        /// The limit.
         max: usize,
     },
     /// The link ended.
@@ -119,9 +138,12 @@ pub trait Link: Send {
     /// The largest frame (carrier's word included) this link carries in the sending direction.
     fn frame_bytes_max(&self) -> usize;
 
-    /// Claims room for a frame of `frame_bytes` (carrier's word included) and returns it, 64-byte aligned,
-    /// contents unspecified. Nothing is visible to the peer before [`Link::commit`]. A second claim before
-    /// commit or abort replaces the first.
+    /// Claims room for a frame of `frame_bytes` (carrier's word included) and returns **the caller's part of it:
+    /// the `frame_bytes - WORD_BYTES` bytes after the carrier's word**, contents unspecified. Byte `i` of the slice is
+    /// byte `WORD_BYTES + i` of the frame, so the slice's bytes from `FRAME_ALIGN - WORD_BYTES` on are 64-byte aligned.
+    /// (The word itself is what the peer polls; handing it out would let safe code publish half a frame.)
+    /// Nothing is visible to the peer before [`Link::commit`]. A second claim before commit or abort replaces the first.
+    /// Panics if `frame_bytes < WORD_BYTES`.
     fn try_claim(&mut self, frame_bytes: usize) -> Result<&mut [u8], SendError>;
 
     /// Publishes the claimed frame with `tag` in the second half of the carrier's word.
@@ -169,6 +191,20 @@ pub trait Link: Send {
     /// True while [`Link::park_fds`] must also be watched for writability (unsent bytes on a socket).
     fn wants_writable(&self) -> bool {
         false
+    }
+
+    /// Lends a slab to the peer, so that frames sent after this may name ranges of it ([`crate::region::LentRange`]).
+    /// Lending one twice does nothing. Only carriers on one host can.
+    fn lend(&mut self, slab: &Slab) -> Result<(), LendError> {
+        let _ = slab;
+        Err(LendError::Unsupported(self.kind()))
+    }
+
+    /// The bytes the peer lent under `range`, or `None` if it lent no such bytes. They may change while they are
+    /// read if the peer breaks its word.
+    fn resolve(&self, range: &LentRange) -> Option<&[u8]> {
+        let _ = range;
+        None
     }
 
     /// Closes in good order: what was committed is delivered, then the peer sees [`LinkEnd::ClosedByPeer`].

@@ -1,0 +1,182 @@
+//! A whole training job as one worker sees it: load, train, tell.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use keyrange::client::{Worker, WorkerError};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::solver::{PassReport, Solution, Solver, SolverConfig};
+use super::{Evaluation, Evaluator, Model, ModelError, ModelMeta};
+use crate::data::{DataError, Dataset, cache::Cache, libsvm};
+
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a worker waits for its last requests when the job is done.
+const FINISH_LIMIT: Duration = Duration::from_secs(30);
+
+/// What to train on and how, the same for all workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainJob {
+    /// Training files in libsvm text, compressed or not.
+    pub data: Vec<PathBuf>,
+    /// Test files; may be empty.
+    pub test: Vec<PathBuf>,
+    /// Where to save the model.
+    pub model: Option<PathBuf>,
+    /// Folder in which parsed data is kept.
+    pub cache: Option<PathBuf>,
+    /// Threads for reading, per worker.
+    pub threads: usize,
+    /// The solver's settings.
+    pub solver: SolverConfig,
+}
+
+/// The report of a training job. Fields are stable; new ones may come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainReport {
+    /// Objective reached: `sum_i log(1 + exp(-y_i w.x_i)) + l1 |w|_1 + l2/2 |w|^2`.
+    pub objective: f64,
+    /// Weight of the L1 norm.
+    pub l1: f64,
+    /// Weight of half the squared L2 norm.
+    pub l2: f64,
+    /// Weights that are not 0.
+    pub nonzeros: u64,
+    /// Largest violation of the optimality conditions over all features.
+    pub kkt_violation: f64,
+    /// The objective is at most this far above the optimum.
+    pub duality_gap: f64,
+    /// Passes over the blocks.
+    pub passes: u64,
+    /// Time of training, without loading.
+    pub seconds: f64,
+    /// Time of loading, of worker 0.
+    pub load_seconds: f64,
+    /// Training examples.
+    pub examples: u64,
+    /// Features that occur in them.
+    pub features: u64,
+    /// Nonzeros of the training data.
+    pub data_nonzeros: u64,
+    /// Bytes that workers sent to servers.
+    pub bytes_pushed: u64,
+    /// Bytes that workers received from servers.
+    pub bytes_pulled: u64,
+    /// One entry per pass.
+    pub history: Vec<PassReport>,
+    /// Figures on the test files, if any.
+    pub test: Option<Evaluation>,
+}
+
+/// Why a worker gave up.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// The data is not what it should be.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model could not be saved.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The servers could not be reached, or another node failed.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The job's description does not parse (a launcher of another version, most likely).
+    #[error("the job's parameters: {0}")]
+    Parameters(#[from] serde_json::Error),
+}
+
+/// Runs a worker's part from its connection to its good-bye; the job is in the plan's parameters. On failure every
+/// other node hears the reason.
+pub fn run_worker(mut worker: Worker) -> Result<(), JobError> {
+    let result = serde_json::from_value(worker.parameters().clone())
+        .map_err(JobError::from)
+        .and_then(|job| run(&mut worker, &job));
+    match result {
+        Ok(()) => Ok(worker.finish(FINISH_LIMIT)?),
+        Err(error) => {
+            worker.fail(&error.to_string());
+            Err(error)
+        }
+    }
+}
+
+fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
+    let started = Instant::now();
+    let (rank, workers) = (worker.rank() as usize, worker.workers() as usize);
+    let share = load(&job.data, job)?.share(rank, workers);
+    // Everybody has its data before the clock of the training starts.
+    worker.barrier("loaded", Duration::from_secs_f64(job.solver.patience_s))?;
+    let load_seconds = started.elapsed().as_secs_f64();
+
+    let mut told: Option<Instant> = None;
+    let solution = Solver::new(worker, &share, &job.solver)?.train(|worker, pass| {
+        if rank == 0 && told.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+            told = Some(Instant::now());
+            let traffic = worker.link_stats();
+            let mut body = serde_json::to_value(pass).expect("a pass is plain numbers");
+            body["bytes_moved"] = (traffic.sent_bytes + traffic.received_bytes).into();
+            // A launcher that is gone ends the job by itself.
+            let _ = worker.report_progress(body);
+        }
+    })?;
+    if rank == 0 {
+        conclude(worker, job, solution, load_seconds)?;
+    }
+    Ok(())
+}
+
+fn load(files: &[PathBuf], job: &TrainJob) -> Result<Dataset, DataError> {
+    match &job.cache {
+        Some(folder) => Cache::new(folder).read(files, job.threads),
+        None => libsvm::read(files, job.threads),
+    }
+}
+
+/// Saves, evaluates and reports.
+fn conclude(worker: &mut Worker, job: &TrainJob, solution: Solution, load_seconds: f64) -> Result<(), JobError> {
+    let passes = solution.history.len() as u64;
+    let meta = ModelMeta {
+        l1: job.solver.penalty.l1,
+        l2: job.solver.penalty.l2,
+        objective: solution.objective,
+        examples: solution.examples,
+        features: solution.features,
+        passes,
+        ..ModelMeta::default()
+    };
+    let nonzeros = solution.weights.len() as u64;
+    let model = Model::from_weights(solution.weights, meta)?;
+    if let Some(folder) = &job.model {
+        model.save(folder)?;
+    }
+    let test = if job.test.is_empty() {
+        None
+    } else {
+        let mut evaluator = Evaluator::new(&model);
+        evaluator.add(&load(&job.test, job)?);
+        Some(evaluator.finish())
+    };
+    let report = TrainReport {
+        objective: solution.objective,
+        l1: job.solver.penalty.l1,
+        l2: job.solver.penalty.l2,
+        nonzeros,
+        kkt_violation: solution.certificate.kkt_violation,
+        duality_gap: solution.certificate.gap,
+        passes,
+        seconds: solution.seconds,
+        load_seconds,
+        examples: solution.examples,
+        features: solution.features,
+        data_nonzeros: solution.data_nonzeros,
+        bytes_pushed: solution.bytes_pushed,
+        bytes_pulled: solution.bytes_pulled,
+        history: solution.history,
+        test,
+    };
+    Ok(worker.report(serde_json::to_value(report).expect("a report is plain numbers"))?)
+}

@@ -1,0 +1,95 @@
+//! What a worker tells of a run.
+
+use keyrange::client::WorkerError;
+use serde::{Deserialize, Serialize};
+
+use super::certificate::Certificate;
+use super::local::feature_id;
+use super::{PassEnd, Solver};
+
+/// One pass, the same at every worker but for `seconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PassReport {
+    /// Number of the pass, from 0.
+    pub pass: u64,
+    /// The objective at its end.
+    pub objective: f64,
+    /// Weights that are not 0.
+    pub nonzeros: u64,
+    /// Features not set aside by the KKT filter.
+    pub active: u64,
+    /// Blocks visited.
+    pub blocks: u64,
+    /// Largest violation of the optimality conditions among the zero weights visited.
+    pub violation: f64,
+    /// Threshold of the KKT filter during the pass; absent while it is off.
+    pub kkt_threshold: Option<f64>,
+    /// Time since the data was loaded.
+    pub seconds: f64,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Solution {
+    /// Feature ids and weights that are not 0, by id.
+    pub weights: Vec<(u64, f64)>,
+    /// The objective.
+    pub objective: f64,
+    /// Proof of it.
+    pub certificate: Certificate,
+    /// All passes.
+    pub history: Vec<PassReport>,
+    /// Time since the data was loaded.
+    pub seconds: f64,
+    /// Examples of all workers.
+    pub examples: u64,
+    /// Nonzeros of all workers' data.
+    pub data_nonzeros: u64,
+    /// Features of all workers.
+    pub features: u64,
+    /// Bytes that the workers sent.
+    pub bytes_pushed: u64,
+    /// Bytes that the workers received.
+    pub bytes_pulled: u64,
+}
+
+impl Solver<'_> {
+    pub(super) fn pass_report(&self, pass: usize, end: &PassEnd, kkt_threshold: f64) -> PassReport {
+        PassReport {
+            pass: pass as u64,
+            objective: end.objective,
+            nonzeros: end.stats.nonzeros,
+            active: end.stats.active,
+            blocks: self.order.len() as u64,
+            violation: end.stats.violation,
+            kkt_threshold: kkt_threshold.is_finite().then_some(kkt_threshold),
+            seconds: self.started.elapsed().as_secs_f64(),
+        }
+    }
+
+    pub(super) fn solution(
+        mut self,
+        history: Vec<PassReport>,
+        certificate: Certificate,
+    ) -> Result<Solution, WorkerError> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let features = self.servers.end()?.features;
+        let mut weights: Vec<(u64, f64)> =
+            self.servers.all_weights()?.into_iter().map(|(key, weight)| (feature_id(key), weight)).collect();
+        weights.sort_unstable_by_key(|&(id, _)| id);
+        let traffic = self.servers.worker.link_stats();
+        let sums = self.servers.sum(vec![traffic.sent_bytes as f64, traffic.received_bytes as f64])?;
+        Ok(Solution {
+            weights,
+            objective: history.last().map_or(f64::NAN, |pass| pass.objective),
+            certificate,
+            history,
+            seconds,
+            examples: self.examples as u64,
+            data_nonzeros: self.nonzeros as u64,
+            features,
+            bytes_pushed: sums[0] as u64,
+            bytes_pulled: sums[1] as u64,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! What the solver asks of the servers, one method per question.
+//!
+//! All workers go through the same calls in the same order, so the task numbers need no agreement beyond counting.
+
+use std::time::Duration;
+
+use keyrange::client::{Worker, WorkerError};
+use keyrange::key_list::KeyList;
+use keyrange::key_range::KeyRange;
+use keyrange::message::Values;
+use keyrange::worker::{Keys, Options, TableHandle, Target, TaskId};
+
+use crate::sparse_lr::server::{self, Begin, Penalty, PhaseStats};
+
+/// The worker's connection to the tables of the solver.
+pub struct Servers<'a> {
+    /// The connection itself.
+    pub worker: &'a mut Worker,
+    weights: TableHandle,
+    sums: TableHandle,
+    time: u64,
+    phase: u64,
+    patience: Duration,
+    spare: Vec<Vec<f64>>,
+}
+
+impl<'a> Servers<'a> {
+    /// Creates the tables and fixes the set of features as those of all workers: `keys` are this worker's.
+    pub fn new(
+        worker: &'a mut Worker,
+        penalty: &Penalty,
+        keys: &[u64],
+        patience: Duration,
+    ) -> Result<Self, WorkerError> {
+        let weights = worker.create_table(&server::weights_table(penalty), patience)?;
+        let sums = worker.create_table(&server::sums_table(), patience)?;
+        let mut servers = Servers { worker, weights, sums, time: 0, phase: 0, patience, spare: Vec::new() };
+        // Before the first `begin`, a push makes the rows and changes nothing in them.
+        let list = KeyList::new(keys.to_vec()).expect("columns are in key order");
+        let zeros = || vec![0.0; keys.len()];
+        servers.push(list, KeyRange::ALL, [zeros(), zeros()])?;
+        servers.worker.freeze(weights, patience)?;
+        Ok(servers)
+    }
+
+    fn next(&mut self) -> Options {
+        self.time += 1;
+        Options::at(self.time)
+    }
+
+    /// An array of the given length with unspecified contents, reused where possible.
+    pub fn array(&mut self, len: usize) -> Vec<f64> {
+        let mut array = self.spare.pop().unwrap_or_default();
+        array.resize(len, 0.0);
+        array
+    }
+
+    /// Gives an array back for later.
+    pub fn recycle(&mut self, array: Vec<f64>) {
+        self.spare.push(array);
+    }
+
+    /// Begins to push gradient and curvature of the worker's keys in `range` and to pull their new weights.
+    pub fn exchange(&mut self, keys: KeyList, range: KeyRange, parts: [Vec<f64>; 2]) -> Result<TaskId, WorkerError> {
+        let options = self.next();
+        let into = self.spare.pop().unwrap_or_default();
+        self.worker.push_pull(self.weights, Keys::ListIn(keys, range), parts.into(), into, options)
+    }
+
+    /// The weights that [`exchange`](Self::exchange) brought. Waits.
+    pub fn finish_exchange(&mut self, task: TaskId) -> Result<Vec<f64>, WorkerError> {
+        let outcome = self.worker.wait(task, self.patience)?;
+        self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
+        Ok(outcome.values.into_vec())
+    }
+
+    /// Pushes two values per key and waits until all workers' pushes are applied.
+    pub fn push(&mut self, keys: KeyList, range: KeyRange, parts: [Vec<f64>; 2]) -> Result<(), WorkerError> {
+        let options = self.next();
+        let task = self.worker.push(self.weights, Keys::ListIn(keys, range), parts.into(), options)?;
+        let outcome = self.worker.wait(task, self.patience)?;
+        self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
+        Ok(())
+    }
+
+    /// The element-wise sum of all workers' arrays, the same bits at every worker. Also a barrier.
+    pub fn sum(&mut self, values: Vec<f64>) -> Result<Vec<f64>, WorkerError> {
+        let last = values.len().checked_sub(1).expect("there is something to sum") as u64;
+        let range = Keys::Range(KeyRange::new(0, last).expect("not empty"));
+        let options = self.next();
+        let into = self.spare.pop().unwrap_or_default();
+        let task = self.worker.push_pull(self.sums, range, vec![values], into, options)?;
+        self.finish_exchange(task)
+    }
+
+    /// Announces what pushes to the weights do from now on. The number of the phase is filled in here.
+    pub fn begin(&mut self, begin: Begin) -> Result<(), WorkerError> {
+        self.phase += 1;
+        let begin = Begin { number: self.phase, ..begin };
+        self.call("begin", serde_json::to_vec(&begin).expect("plain numbers are JSON")).map(drop)
+    }
+
+    /// Statistics of the phase over all servers. All workers' pushes of the phase must have been applied.
+    pub fn end(&mut self) -> Result<PhaseStats, WorkerError> {
+        let replies = self.call("end", self.phase.to_string().into_bytes())?;
+        let parts = replies.iter().map(|reply| {
+            serde_json::from_slice::<PhaseStats>(reply).expect("servers answer `end` with statistics")
+        });
+        Ok(parts.fold(PhaseStats::default(), PhaseStats::merge))
+    }
+
+    /// Keys and weights that are not 0, in key order.
+    pub fn support(&mut self) -> Result<Vec<(u64, f64)>, WorkerError> {
+        let replies = self.call("support", Vec::new())?;
+        let mut support = Vec::new();
+        for pair in replies.iter().flat_map(|reply| reply.as_chunks::<16>().0) {
+            let (key, weight) = pair.split_at(8);
+            let bytes = |half: &[u8]| half.try_into().expect("half of 16 bytes");
+            support.push((u64::from_le_bytes(bytes(key)), f64::from_le_bytes(bytes(weight))));
+        }
+        support.sort_unstable_by_key(|&(key, _)| key);
+        Ok(support)
+    }
+
+    /// All weights that are not 0 as table keys and values, however many.
+    pub fn all_weights(&mut self) -> Result<Vec<(u64, f64)>, WorkerError> {
+        let options = Options::default();
+        let task = self.worker.pull(self.weights, Keys::Existing(KeyRange::ALL), Vec::<f64>::new(), options)?;
+        let outcome = self.worker.wait(task, self.patience)?;
+        let weights = outcome.values.into_vec::<f64>();
+        Ok(outcome.keys.into_iter().zip(weights).filter(|(_, w)| *w != 0.0 && !w.is_nan()).collect())
+    }
+
+    fn call(&mut self, verb: &str, arguments: Vec<u8>) -> Result<Vec<Vec<u8>>, WorkerError> {
+        let task = self.worker.call(self.weights, Target::All, verb, arguments, Options::default())?;
+        let outcome = self.worker.wait(task, self.patience)?;
+        Ok(outcome.replies.into_iter().map(|(_, reply)| reply).collect())
+    }
+}

@@ -1,0 +1,78 @@
+//! Plays seeded schedules: `sim --seed N` replays one, `sim --from A --count N` plays many.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use keyrange::sim::{SimConfig, SimReport, run};
+
+const USAGE: &str = "usage: sim [--seed N | --from N --count N] [--planted-bug]
+  --seed N        play schedule N and print what happened
+  --from N        first schedule (default 0)
+  --count N       how many (default 1000)
+  --planted-bug   switch duplicate rejection off; a violation must be found";
+
+struct Arguments {
+    seed: Option<u64>,
+    from: u64,
+    count: u64,
+    planted_bug: bool,
+}
+
+fn parse() -> Result<Arguments, String> {
+    let mut arguments = Arguments { seed: None, from: 0, count: 1000, planted_bug: false };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let text = words.next().ok_or(format!("{word} needs a number"))?;
+            text.parse::<u64>().map_err(|error| format!("{word} {text}: {error}"))
+        };
+        match word.as_str() {
+            "--seed" => arguments.seed = Some(number()?),
+            "--from" => arguments.from = number()?,
+            "--count" => arguments.count = number()?,
+            "--planted-bug" => arguments.planted_bug = true,
+            _ => return Err(format!("unknown option {word}")),
+        }
+    }
+    Ok(arguments)
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let seeds = match arguments.seed {
+        Some(seed) => seed..=seed,
+        None => arguments.from..=arguments.from.saturating_add(arguments.count.max(1) - 1),
+    };
+    let (began, mut total, mut played) = (Instant::now(), SimReport::default(), 0u64);
+    for seed in seeds {
+        let config = SimConfig { planted_bug: arguments.planted_bug, ..SimConfig::seeded(seed) };
+        if arguments.seed.is_some() {
+            println!("{config:#?}");
+        }
+        match run(&config) {
+            Ok(report) => add(&mut total, &report),
+            Err(violation) => {
+                eprintln!("VIOLATION after {played} schedules without one\n{violation}");
+                return ExitCode::FAILURE;
+            }
+        }
+        played += 1;
+    }
+    println!("{played} schedules without violation in {:.1} s: {total:?}", began.elapsed().as_secs_f64());
+    ExitCode::SUCCESS
+}
+
+fn add(total: &mut SimReport, report: &SimReport) {
+    total.ticks += report.ticks;
+    total.frames += report.frames;
+    total.resets += report.resets;
+    total.crashes += report.crashes;
+    total.repeated += report.repeated;
+    total.key_misses += report.key_misses;
+}

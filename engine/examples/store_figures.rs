@@ -1,0 +1,200 @@
+//! What the tables of one shard can do on this machine, on one core, each figure beside a limit from the same run.
+//!
+//! `cargo run --release -p keyrange --example store_figures [-- KEYS]` (16,777,216 keys by default). Pin it to one core.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use keyrange::table::{
+    Aggregation, Contribution, FunctionSpec, HashIndex, Resolved, StoreKind, Table, TableSpec, ValueType,
+};
+use keyrange::update::Registry;
+use keyrange_kernels::isa;
+
+/// Keys of one request in the growing tests.
+const BATCH: usize = 100_000;
+
+fn main() {
+    let count = std::env::args().nth(1).map_or(1 << 24, |word| word.parse().expect("a number of keys"));
+    let keys = random_keys(count);
+    println!("{count} random keys, requests of {BATCH}");
+    limits();
+    for isa in isa::available() {
+        isa::with(isa, || index_figures(&keys));
+    }
+    memory_figures(&keys);
+    repeated_lists();
+    aggregated();
+    ordered_figures(&keys);
+}
+
+/// Distinct random keys, by a bijection of the counter.
+fn random_keys(count: usize) -> Vec<u64> {
+    let mix = |mut x: u64| {
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    };
+    (0..count as u64).map(|x| mix(x.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect()
+}
+
+/// Millions a second of the best of `rounds`.
+fn best_mega(rounds: usize, items: usize, mut work: impl FnMut()) -> f64 {
+    let time = |_| {
+        let begin = Instant::now();
+        work();
+        begin.elapsed().as_secs_f64()
+    };
+    items as f64 / (0..rounds).map(time).fold(f64::INFINITY, f64::min) / 1e6
+}
+
+fn limits() {
+    let mut lines = vec![[0u64; 8]; 1 << 22];
+    let places: Vec<u32> = random_keys(1 << 22).iter().map(|key| (key >> 42) as u32).collect();
+    let touch = best_mega(3, places.len(), || {
+        for &place in &places {
+            lines[place as usize][0] += 1;
+        }
+    });
+    black_box(&lines);
+    println!("limit: read-modify-write of random lines, 256 MiB of small pages: {touch:.0} M/s");
+}
+
+fn index_figures(keys: &[u64]) {
+    let mut index = HashIndex::new();
+    let mut slots = Vec::with_capacity(BATCH);
+    let inserts = best_mega(1, keys.len(), || {
+        for batch in keys.chunks(BATCH) {
+            slots.clear();
+            index.insert(batch, &mut slots).expect("memory suffices");
+        }
+    });
+    let shuffled: Vec<u64> =
+        (0..keys.len()).map(|place| keys[place.wrapping_mul(7_919_777) % keys.len()]).collect();
+    let mut find = |keys: &[u64]| {
+        best_mega(3, keys.len(), || {
+            for batch in keys.chunks(BATCH) {
+                slots.clear();
+                index.find(batch, &mut slots);
+                black_box(&slots);
+            }
+        })
+    };
+    let hits = find(&shuffled);
+    let absent: Vec<u64> = keys.iter().map(|key| !key).collect();
+    let misses = find(&absent);
+    let bytes = index.bytes() as f64 / keys.len() as f64;
+    let isa = isa::current();
+    println!(
+        "index {isa:>6}: {inserts:.0} M inserts/s, {hits:.0} M hits/s, {misses:.0} M misses/s, {bytes:.1} B/key"
+    );
+}
+
+fn table(store: StoreKind, function: &str) -> Table<f32> {
+    let spec = TableSpec {
+        id: 0,
+        name: "figures".to_owned(),
+        value_type: ValueType::F32,
+        width: 1,
+        store,
+        function: FunctionSpec::named(function),
+        aggregation: Aggregation::Immediate,
+    };
+    Table::new(spec, &Registry::with_builtins()).expect("a sensible table")
+}
+
+fn sorted_batches(keys: &[u64]) -> Vec<Vec<u64>> {
+    let mut batches: Vec<Vec<u64>> = keys.chunks(BATCH).map(<[u64]>::to_vec).collect();
+    batches.iter_mut().for_each(|batch| batch.sort_unstable());
+    batches
+}
+
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize =
+        text.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("statm has the pages");
+    pages * 4096
+}
+
+/// First insertion by sorted requests with push, and what the process grew by.
+fn memory_figures(keys: &[u64]) {
+    let batches = sorted_batches(keys);
+    let values = vec![1.0f32; BATCH];
+    let before = resident_bytes();
+    let mut table = table(StoreKind::Sparse, "add");
+    let rate = best_mega(1, keys.len(), || {
+        for batch in &batches {
+            let at = table.resolve(batch, true).expect("memory suffices");
+            table.push(&at, &[&values[..batch.len()]]).expect("fresh slots");
+        }
+    });
+    let grown = (resident_bytes() - before) as f64 / keys.len() as f64;
+    let own = table.bytes() as f64 / keys.len() as f64;
+    println!("table: {rate:.0} M first pushes/s; {grown:.1} B/key resident (own account {own:.1})");
+}
+
+/// The same list again and again, its slots cached.
+fn repeated_lists() {
+    for count in [10_000, 100_000, 1_000_000] {
+        let mut keys = random_keys(count);
+        let mut table = table(StoreKind::Sparse, "add");
+        // Not in order of insertion, so that slots are scattered over the table.
+        table
+            .resolve(
+                &{
+                    let mut half = keys[..count / 2].to_vec();
+                    half.sort_unstable();
+                    half
+                },
+                true,
+            )
+            .expect("fits");
+        keys.sort_unstable();
+        let at = table.resolve(&keys, true).expect("fits");
+        let values = vec![1.0f32; count];
+        let mut out = vec![0.0f32; count];
+        let rounds = 20_000_000 / count;
+        let push = best_mega(rounds, count, || table.push(&at, &[&values]).expect("current"));
+        let pull = best_mega(rounds, count, || table.pull(&at, &mut out).expect("current"));
+        let mut plain = vec![0.0f32; count];
+        let dense = best_mega(rounds, count, || keyrange_kernels::dense::add(black_box(&mut plain), &values));
+        println!(
+            "same list of {count:>7}: push {push:.0}, pull {pull:.0} M keys/s (dense y += x: {dense:.0})"
+        );
+    }
+}
+
+/// Four workers, one update.
+fn aggregated() {
+    let count = 1_000_000;
+    let values = vec![1.0f32; count];
+    for function in ["add", "adagrad", "ftrl"] {
+        let mut table = table(StoreKind::Dense { first: 0, last: count as u64 - 1 }, function);
+        let at = table.resolve_range(0, count as u64 - 1, true).expect("inside");
+        let push = |table: &mut Table<f32>, at: &Resolved, end: &Resolved| {
+            let short = [&values[..end.len()]];
+            let long = [&values[..at.len()]];
+            let one = Contribution { at, parts: &long };
+            let contributions = [one, one, one, Contribution { at: end, parts: &short }];
+            table.apply_sum(&contributions).expect("current");
+        };
+        let aligned = best_mega(10, count, || push(&mut table, &at, &at));
+        let part = table.resolve_range(7, count as u64 - 1, true).expect("inside");
+        let shifted = best_mega(10, count, || push(&mut table, &at, &part));
+        println!("4 workers, {function}: same rows {aligned:.0}, shifted rows {shifted:.0} M keys/s");
+    }
+}
+
+fn ordered_figures(keys: &[u64]) {
+    let mut table = table(StoreKind::Frozen, "add");
+    for batch in sorted_batches(keys) {
+        table.resolve(&batch, true).expect("memory suffices");
+    }
+    let first = best_mega(1, keys.len(), || drop(black_box(table.existing(0, u64::MAX))));
+    let more = best_mega(1, 1, || drop(black_box(table.existing(1 << 60, (1 << 60) + (1 << 40)))));
+    let freeze = best_mega(1, keys.len(), || table.freeze().expect("may freeze"));
+    println!(
+        "order: first whole range {first:.1} M keys/s; small range {:.2} us; freeze {freeze:.1} M keys/s",
+        1.0 / more
+    );
+}

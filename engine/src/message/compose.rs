@@ -1,0 +1,61 @@
+//! Writing a frame into claimed memory.
+//!
+//! Each function fills the *body* of a frame, that is everything behind the carrier's word, as carriers hand it out: byte
+//! `i` of the frame is byte `i - WORD_BYTES` of the body. The frame's length was computed before (`Layout::frame_bytes` or
+//! the payload's length). Each returns the tag to commit with.
+
+use std::ops::Range;
+
+use keyrange_transport::link::WORD_BYTES;
+
+use super::{Element, HEADER_BYTES, Header, KeyPart, Layout, pad64};
+
+/// The bytes of the body at these positions of the frame.
+#[inline]
+pub fn body_part(body: &mut [u8], at: Range<usize>) -> &mut [u8] {
+    &mut body[at.start - WORD_BYTES..at.end - WORD_BYTES]
+}
+
+/// Writes the header alone.
+#[inline]
+pub fn compose_header(body: &mut [u8], header: &Header) -> u32 {
+    body[..HEADER_BYTES - WORD_BYTES].copy_from_slice(&bytemuck::bytes_of(header)[WORD_BYTES..]);
+    header.checksum()
+}
+
+/// Writes header, keys and value arrays. The frame must be `layout.frame_bytes` long and the arrays as long as `layout`
+/// says; a caller's mistake panics.
+#[inline]
+pub fn compose<V: Element>(
+    body: &mut [u8],
+    header: &Header,
+    keys: KeyPart<'_>,
+    arrays: &[&[V]],
+    layout: &Layout,
+) -> u32 {
+    let key_part = HEADER_BYTES..HEADER_BYTES + layout.key_bytes;
+    match keys {
+        KeyPart::List(list) => body_part(body, key_part).copy_from_slice(bytemuck::cast_slice(list)),
+        KeyPart::Signature(signature) => body_part(body, key_part).copy_from_slice(&signature.to_le_bytes()),
+        KeyPart::Contiguous(_) => {}
+    }
+    for (part, array) in arrays.iter().enumerate() {
+        body_part(body, layout.array(part)).copy_from_slice(bytemuck::cast_slice(array));
+    }
+    compose_header(body, header)
+}
+
+/// Writes header and payload; the frame must be `HEADER_BYTES + payload.len()` long.
+#[inline]
+pub fn compose_bytes(body: &mut [u8], header: &Header, payload: &[u8]) -> u32 {
+    body[HEADER_BYTES - WORD_BYTES..].copy_from_slice(payload);
+    compose_header(body, header)
+}
+
+/// Writes a Call; the frame must be `HEADER_BYTES + pad64(verb) + arguments` long. Sets the verb's length in the header.
+pub fn compose_call(body: &mut [u8], header: &Header, verb: &str, arguments: &[u8]) -> u32 {
+    let arguments_at = HEADER_BYTES + pad64(verb.len());
+    body_part(body, HEADER_BYTES..HEADER_BYTES + verb.len()).copy_from_slice(verb.as_bytes());
+    body_part(body, arguments_at..arguments_at + arguments.len()).copy_from_slice(arguments);
+    compose_header(body, &Header { key_count: verb.len() as u32, ..*header })
+}

@@ -1,0 +1,267 @@
+//! Reading a frame where it lies.
+
+use thiserror::Error;
+
+use super::{
+    Flags, HEADER_BYTES, Header, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, VERSION, Element, pad64,
+};
+use crate::key_range::{Key, KeyRange};
+
+/// Why bytes are not a frame. The peer that sent them broke the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Fewer bytes than a header.
+    #[error("a frame has at least {HEADER_BYTES} bytes, got {got}")]
+    Short {
+        /// Bytes there were.
+        got: usize,
+    },
+    /// The frame does not start on a multiple of 8 bytes (the carrier's duty is 64).
+    #[error("a frame starts on a multiple of 64 bytes, got address {address:#x}")]
+    Misaligned {
+        /// Where it started.
+        address: usize,
+    },
+    /// The header was damaged.
+    #[error("header checksum: expected {expected:#010x}, got {got:#010x}")]
+    Checksum {
+        /// Computed from the header.
+        expected: u32,
+        /// Found in the tag.
+        got: u32,
+    },
+    /// Written by a program of another version.
+    #[error("message version: expected {VERSION}, got {got}")]
+    Version {
+        /// Version found.
+        got: u8,
+    },
+    /// No such kind, or not one for this direction.
+    #[error("message kind {got} is not expected here")]
+    Kind {
+        /// Code found.
+        got: u8,
+    },
+    /// Unknown bits, or bits that exclude each other or do not belong to this kind.
+    #[error("flags {got:#06x} make no sense for message kind {kind}")]
+    Flags {
+        /// Bits found.
+        got: u16,
+        /// Kind they came with.
+        kind: u8,
+    },
+    /// The range is backwards or does not hold `key_count` keys.
+    #[error("key range {first}..={last} does not fit {key_count} keys")]
+    Range {
+        /// Smallest key.
+        first: Key,
+        /// Largest key.
+        last: Key,
+        /// Keys announced.
+        key_count: u32,
+    },
+    /// More arrays than a frame may carry, or arrays of no type.
+    #[error("{parts} value arrays of type {value_type} cannot be (at most {PARTS_MAX}, type 1 or 2)")]
+    Parts {
+        /// Arrays announced.
+        parts: u8,
+        /// Type announced.
+        value_type: u8,
+    },
+    /// The length is not what the fields say.
+    #[error("a frame with these fields has {expected} bytes, got {got}")]
+    Length {
+        /// Bytes the fields ask for.
+        expected: usize,
+        /// Bytes there were.
+        got: usize,
+    },
+    /// A verb that is too long or not UTF-8.
+    #[error("a verb is at most {VERB_BYTES_MAX} bytes of UTF-8, got {got} bytes")]
+    Verb {
+        /// Bytes announced.
+        got: u32,
+    },
+}
+
+/// How a frame names its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPart<'a> {
+    /// The keys themselves, unchecked: copy them, then check the copy.
+    List(&'a [Key]),
+    /// The signature of a list sent before.
+    Signature(u128),
+    /// All keys of the header's range.
+    Contiguous(KeyRange),
+}
+
+/// A decoded frame: a checked copy of the header and the bytes that follow it.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// The checked copy.
+    pub header: Header,
+    /// What the frame asks or answers.
+    pub kind: Kind,
+    bytes: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Checks the header of `bytes` (carrier's word included) and that keys or verb lie inside. Values are checked
+    /// by [`Frame::values`], because only the table knows their width. Never panics.
+    #[inline]
+    pub fn decode(bytes: &'a [u8]) -> Result<Frame<'a>, DecodeError> {
+        let raw = bytes.first_chunk::<HEADER_BYTES>().ok_or(DecodeError::Short { got: bytes.len() })?;
+        let address = bytes.as_ptr() as usize;
+        if !address.is_multiple_of(align_of::<Header>()) {
+            return Err(DecodeError::Misaligned { address });
+        }
+        // One copy, checked from here on; what the peer does to the original no longer matters.
+        let header: Header = bytemuck::pod_read_unaligned(raw);
+        let expected = header.checksum();
+        if expected != header.tag {
+            return Err(DecodeError::Checksum { expected, got: header.tag });
+        }
+        if header.version != VERSION {
+            return Err(DecodeError::Version { got: header.version });
+        }
+        let kind = Kind::from_code(header.kind).ok_or(DecodeError::Kind { got: header.kind })?;
+        let frame = Frame { header, kind, bytes };
+        frame.check()?;
+        Ok(frame)
+    }
+
+    #[inline]
+    fn check(&self) -> Result<(), DecodeError> {
+        let header = &self.header;
+        if self.kind.has_keys() {
+            return self.check_keys();
+        }
+        if header.flags != 0 {
+            return Err(DecodeError::Flags { got: header.flags, kind: header.kind });
+        }
+        match self.kind {
+            Kind::Ack | Kind::NeedKeys if self.bytes.len() != HEADER_BYTES => {
+                Err(DecodeError::Length { expected: HEADER_BYTES, got: self.bytes.len() })
+            }
+            Kind::Call if header.key_count as usize > VERB_BYTES_MAX => {
+                Err(DecodeError::Verb { got: header.key_count })
+            }
+            Kind::Call if self.bytes.len() < HEADER_BYTES + pad64(header.key_count as usize) => {
+                let expected = HEADER_BYTES + pad64(header.key_count as usize);
+                Err(DecodeError::Length { expected, got: self.bytes.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_keys(&self) -> Result<(), DecodeError> {
+        let header = &self.header;
+        let range_error =
+            DecodeError::Range { first: header.first, last: header.last, key_count: header.key_count };
+        let Some(distance) = header.last.checked_sub(header.first) else { return Err(range_error) };
+        let flags = header.flags;
+        let cached = flags & Flags::KEYS_CACHED != 0;
+        let contiguous = flags & Flags::CONTIGUOUS != 0;
+        let existing = flags & Flags::EXISTING != 0;
+        let after = flags & Flags::AFTER_TIME != 0;
+        let strange = flags & !Flags::ALL != 0
+            || (cached && contiguous)
+            || (existing && (cached || contiguous))
+            || (existing && !matches!(self.kind, Kind::Pull | Kind::Values))
+            || (after && self.kind != Kind::Pull)
+            || (self.kind == Kind::Values && (cached || contiguous));
+        if strange {
+            return Err(DecodeError::Flags { got: flags, kind: header.kind });
+        }
+        if contiguous && distance.checked_add(1) != Some(u64::from(header.key_count)) {
+            return Err(range_error);
+        }
+        let arrays = header.parts as usize;
+        if arrays > PARTS_MAX || (arrays > 0 && super::value_bytes(header.value_type).is_none()) {
+            return Err(DecodeError::Parts { parts: header.parts, value_type: header.value_type });
+        }
+        let expected = HEADER_BYTES + self.key_bytes();
+        if self.bytes.len() < expected {
+            return Err(DecodeError::Length { expected, got: self.bytes.len() });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn key_bytes(&self) -> usize {
+        let flags = self.header.flags;
+        let existing = flags & Flags::EXISTING != 0;
+        // A pull of existing keys cannot name them; its answer must, and no other answer needs to.
+        let bare = if self.kind == Kind::Values { !existing } else { existing };
+        if bare || flags & Flags::CONTIGUOUS != 0 {
+            0
+        } else if flags & Flags::KEYS_CACHED != 0 {
+            SIGNATURE_BYTES
+        } else {
+            self.header.key_count as usize * size_of::<Key>()
+        }
+    }
+
+    /// The header's range (checked: first <= last). Meaningful for kinds with keys.
+    #[inline]
+    pub fn range(&self) -> KeyRange {
+        KeyRange::new(self.header.first, self.header.last).unwrap_or(KeyRange::ALL)
+    }
+
+    /// The key part. Call it only on kinds with keys.
+    #[inline]
+    pub fn keys(&self) -> KeyPart<'a> {
+        let part = self.bytes.get(HEADER_BYTES..HEADER_BYTES + self.key_bytes()).unwrap_or(&[]);
+        if self.header.flags & Flags::CONTIGUOUS != 0 {
+            return KeyPart::Contiguous(self.range());
+        }
+        if self.header.flags & Flags::KEYS_CACHED != 0 {
+            return KeyPart::Signature(part.try_into().map_or(0, u128::from_le_bytes));
+        }
+        // Aligned because the frame is and the header has 64 bytes.
+        KeyPart::List(bytemuck::try_cast_slice(part).unwrap_or(&[]))
+    }
+
+    /// Checks that the frame is exactly as long as `width` values of type `V` per key make it, and returns the bytes from
+    /// the first value array to the end.
+    #[inline]
+    pub fn value_bytes<V: Element>(&self, width: usize) -> Result<&'a [u8], DecodeError> {
+        let parts = self.header.parts as usize;
+        if parts > 0 && self.header.value_type != V::CODE {
+            return Err(DecodeError::Parts { parts: self.header.parts, value_type: self.header.value_type });
+        }
+        let array_bytes = self.array_bytes::<V>(width);
+        let layout = Layout::new(self.key_bytes(), array_bytes, parts);
+        if layout.frame_bytes != self.bytes.len() {
+            return Err(DecodeError::Length { expected: layout.frame_bytes, got: self.bytes.len() });
+        }
+        Ok(self.bytes.get(layout.array(0).start..).unwrap_or(&[]))
+    }
+
+    #[inline]
+    fn array_bytes<V: Element>(&self, width: usize) -> usize {
+        self.header.key_count as usize * width * size_of::<V>()
+    }
+
+    /// Checks as [`Frame::value_bytes`] does and returns the value arrays (the first `parts` entries; the rest are
+    /// empty).
+    #[inline]
+    pub fn values<V: Element>(&self, width: usize) -> Result<[&'a [V]; PARTS_MAX], DecodeError> {
+        let bytes = self.value_bytes::<V>(width)?;
+        Ok(Layout::arrays(bytes, self.array_bytes::<V>(width), self.header.parts as usize))
+    }
+
+    /// What follows the header, for Control, Reply and Refused.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.bytes[HEADER_BYTES..]
+    }
+
+    /// Verb and arguments of a Call.
+    pub fn call(&self) -> Result<(&'a str, &'a [u8]), DecodeError> {
+        let verb_bytes = self.header.key_count as usize;
+        let wrong = DecodeError::Verb { got: self.header.key_count };
+        let verb = self.payload().get(..verb_bytes).ok_or(wrong)?;
+        let arguments = self.payload().get(pad64(verb_bytes)..).unwrap_or(&[]);
+        Ok((std::str::from_utf8(verb).map_err(|_| wrong)?, arguments))
+    }
+}

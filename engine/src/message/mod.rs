@@ -1,0 +1,93 @@
+//! The message: one frame speaks for one table and one key range.
+//!
+//! Here live the layout of a frame, its writer and its reader. What a request *does* is decided elsewhere.
+//! Everything is little endian; every part starts on a multiple of 64 bytes, so kernels run on it where it lies.
+//!
+//! ```text
+//! header, 64 bytes
+//!  0 u32 len         the carrier's: bytes of the frame, padding excluded
+//!  4 u32 tag         the carrier passes it through; holds the checksum of bytes 8..64
+//!  8 u8  version     of this format, so that old and new programs refuse each other instead of guessing
+//!  9 u8  kind        what is asked or answered
+//! 10 u16 flags       how keys are given, when to answer
+//! 12 u32 epoch       incarnation of the worker, so that a replaced worker's late frames are known as such
+//! 16 u32 sender      rank of the worker, or index of the shard, that wrote the frame
+//! 20 u16 table       which table
+//! 22 u8  value_type  1 = f32, 2 = f64, 0 = no values
+//! 23 u8  parts       number of value arrays
+//! 24 u64 sequence    number of the request within its worker-shard session, from 1, never reused
+//! 32 u64 time        the caller's task number; aggregation goes by it
+//! 40 u64 first       smallest key of the range
+//! 48 u64 last        largest key of the range, INCLUDED, so that 2^64-1 belongs to somebody
+//! 56 u32 key_count   keys the values belong to (calls: bytes of the verb; Ack: requests acknowledged)
+//! 60 u32 aux         requests: chunk, see [`Chunk`]; Refused: reason; Values: 1 = more follow
+//!
+//! requests Push, Pull, PushPull and reply Values
+//! 64  keys           u64 x key_count | 16 bytes of signature (KEYS_CACHED) | nothing (CONTIGUOUS: first..=last)
+//!  +  values         `parts` arrays of key_count x width values, each on a multiple of 64 bytes
+//!
+//! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments
+//! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys: nothing
+//! ```
+//!
+//! One key travels as the contiguous range of itself: two cache lines for a push.
+//!
+//! A peer on shared memory can change a frame while it is read. So [`Frame::decode`] copies the header first and
+//! believes only the copy; keys are copied before they are checked; values may be anything at any time.
+//!
+//! Read `header.rs`, `layout.rs`, `frame.rs` (reader), `compose.rs` (writer), `control.rs`.
+
+mod compose;
+mod control;
+mod frame;
+mod header;
+mod layout;
+mod values;
+
+pub use compose::{body_part, compose, compose_bytes, compose_call, compose_header};
+pub use control::Control;
+pub use frame::{DecodeError, Frame, KeyPart};
+pub use header::{Chunk, Flags, Header, Kind, RefusalCode, VERSION};
+pub use layout::{HEADER_BYTES, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, pad64};
+pub use values::Values;
+
+/// A value type that can travel: `f32` or `f64`.
+pub trait Element: crate::table::Value {
+    /// Its code in the header.
+    const CODE: u8 = Self::TYPE as u8;
+    /// Wraps an array.
+    fn wrap(values: Vec<Self>) -> Values;
+    /// Looks into an array of this type.
+    fn slice_of(values: &Values) -> Option<&[Self]>;
+    /// Looks into an array of this type, for writing.
+    fn vec_of(values: &mut Values) -> Option<&mut Vec<Self>>;
+    /// Unwraps an array of this type.
+    fn vec_from(values: Values) -> Option<Vec<Self>>;
+}
+
+macro_rules! element {
+    ($type:ty, $variant:ident) => {
+        impl Element for $type {
+            fn wrap(values: Vec<Self>) -> Values {
+                Values::$variant(values)
+            }
+            fn slice_of(values: &Values) -> Option<&[Self]> {
+                if let Values::$variant(values) = values { Some(values) } else { None }
+            }
+            fn vec_of(values: &mut Values) -> Option<&mut Vec<Self>> {
+                if let Values::$variant(values) = values { Some(values) } else { None }
+            }
+            fn vec_from(values: Values) -> Option<Vec<Self>> {
+                if let Values::$variant(values) = values { Some(values) } else { None }
+            }
+        }
+    };
+}
+
+element!(f32, F32);
+element!(f64, F64);
+
+/// Bytes of one value with the header code `code`, if there is such a type.
+pub fn value_bytes(code: u8) -> Option<usize> {
+    crate::table::ValueType::from_code(code).map(crate::table::ValueType::bytes)
+}

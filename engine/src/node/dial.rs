@@ -1,0 +1,87 @@
+//! A worker's way to the shards.
+
+use std::time::Instant;
+
+use keyrange_transport::link::{CarrierKind, Link};
+
+use super::carrier::{CarrierWish, route};
+use super::error::NodeError;
+use super::open::open;
+use crate::manager::door::Purpose;
+use crate::manager::stream::Stream;
+use crate::manager::{Door, HostFingerprint, NodeName, ServerInfo};
+
+/// What is needed to connect to any shard, at the start or again after a link broke.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialer {
+    pub(crate) me: NodeName,
+    pub(crate) door: Door,
+    pub(crate) wish: CarrierWish,
+    pub(crate) host: HostFingerprint,
+    pub(crate) ring_bytes: u32,
+    pub(crate) servers: Vec<ServerInfo>,
+}
+
+impl Dialer {
+    /// The server that runs `shard` (a global number), and the shard's number there.
+    pub(crate) fn server_of(&self, shard: u32) -> (&ServerInfo, u32) {
+        // Servers are in order of their first shard, and the first of them begins at shard 0.
+        let place = self.servers.partition_point(|server| server.shard_first <= shard).saturating_sub(1);
+        (&self.servers[place], shard - self.servers[place].shard_first)
+    }
+
+    /// The name of the server that runs `shard`.
+    pub(crate) fn name_of(&self, shard: u32) -> NodeName {
+        NodeName::server(self.server_of(shard).0.rank)
+    }
+
+    /// Which carrier leads to the shard.
+    pub(crate) fn kind_of(&self, shard: u32) -> Option<CarrierKind> {
+        let server = self.server_of(shard).0;
+        route(self.wish, &self.host, &server.host, &server.addresses).ok().map(|route| route.kind)
+    }
+
+    /// Connects to a shard. Also returns carrier and reason, for people.
+    pub(crate) fn dial(&self, shard: u32, deadline: Instant) -> Result<(Box<dyn Link>, String), NodeError> {
+        let (server, local) = self.server_of(shard);
+        let peer = NodeName::server(server.rank);
+        let route = route(self.wish, &self.host, &server.host, &server.addresses)
+            .map_err(|error| NodeError::Route { server: peer, error })?;
+        let address = route.address;
+        let failed = |error: String| NodeError::Connect { peer, address: address.clone(), error };
+        let stream = Stream::connect(&address, deadline).map_err(|error| failed(error.to_string()))?;
+        let peer_ring_bytes = self
+            .door
+            .enter(&stream, Ok(self.me), Purpose::Shard(local), self.ring_bytes, deadline)
+            .map_err(|error| failed(error.to_string()))?;
+        let link = open(stream, self.ring_bytes, peer_ring_bytes).map_err(failed)?;
+        Ok((link, format!("{peer}: {} ({})", route.kind, route.reason)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_found_at_the_server_that_runs_it() {
+        let host = HostFingerprint { boot_id: "b".into(), net_namespace: 1 };
+        let server = |rank, shard_first, shards| ServerInfo {
+            rank,
+            host: host.clone(),
+            shard_first,
+            shards,
+            addresses: vec![],
+        };
+        let dialer = Dialer {
+            me: NodeName::worker(0),
+            door: Door::new([0; 16], ""),
+            wish: CarrierWish::Auto,
+            host: host.clone(),
+            ring_bytes: 0,
+            servers: vec![server(0, 0, 2), server(1, 2, 1), server(2, 3, 3)],
+        };
+        let found: Vec<_> = (0..6).map(|shard| (dialer.name_of(shard).rank, dialer.server_of(shard).1)).collect();
+        assert_eq!(found, [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (2, 2)]);
+    }
+}

@@ -1,0 +1,46 @@
+//! From a connected, authenticated socket to a link.
+
+use std::time::Duration;
+
+use keyrange_transport::link::Link;
+use keyrange_transport::shm::{self, RingConfig};
+use keyrange_transport::tcp::{TcpConfig, TcpLink};
+
+use crate::manager::stream::Stream;
+
+/// Both ends exchange their rings at once, so this is only for a peer that hangs.
+const EXCHANGE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A host that does not answer for this long is gone.
+const HOST_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The settings of a ring on shared memory.
+pub(crate) fn ring_config(ring_bytes: u32) -> RingConfig {
+    RingConfig { ring_bytes: ring_bytes as usize, connect_timeout: EXCHANGE_DEADLINE }
+}
+
+/// Makes the link that this kind of socket carries. Every ring of a job has the same size.
+pub(crate) fn open(stream: Stream, ring_bytes: u32, peer_ring_bytes: u32) -> Result<Box<dyn Link>, String> {
+    if peer_ring_bytes != ring_bytes {
+        return Err(format!("expected a peer with rings of {ring_bytes} bytes, got {peer_ring_bytes}"));
+    }
+    match stream {
+        Stream::Unix(socket) => match shm::connect(socket, ring_config(ring_bytes)) {
+            Ok(link) => Ok(Box::new(link)),
+            Err(error) => Err(error.to_string()),
+        },
+        Stream::Tcp(socket) => {
+            let ring_bytes = ring_bytes as usize;
+            let config = TcpConfig {
+                ring_bytes,
+                peer_ring_bytes: ring_bytes,
+                peer_timeout: HOST_DEADLINE,
+                ..TcpConfig::default()
+            };
+            match TcpLink::new(socket, &config) {
+                Ok(link) => Ok(Box::new(link)),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Why each request counts exactly once.
+//!
+//! A session joins one worker (in one incarnation) and one shard. The worker numbers its requests 1, 2, 3, ... and
+//! keeps at most a *window* of them unanswered; the shard remembers the outcome of the last window of numbers. So a
+//! number outside the shard's memory can only be an echo of something answered long ago. Both sides are values of
+//! fixed size: nothing grows with the length of a run. What a request means is not known here.
+//!
+//! `received.rs` is the shard's half. The worker's half is the ring in [`crate::worker`].
+
+mod received;
+
+pub use received::{Outcome, Received, Verdict, WINDOW_MAX};
+
+/// Names the other end of a link to a core: at a worker the shard's index, at a shard the worker's rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub u32);
+
+/// Why a frame could not be handed to the carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// No room now. The core keeps what it must send and tries again at its next call.
+    #[error("no room for the frame now")]
+    Full,
+    /// The link has ended. The core keeps what must not be lost until the link is replaced.
+    #[error("the link has ended")]
+    Gone,
+}
+
+/// Where a core puts its frames: the runtime's links, the simulator's network.
+pub trait Outbox {
+    /// Sends one frame of `frame_bytes` (carrier's word included) to `to`. `fill` is called at most once, with the
+    /// memory of everything behind the carrier's word: `frame_bytes - 8` bytes of unspecified contents that start 8
+    /// bytes behind a multiple of 64. It writes all of it (padding between parts excepted) and returns the tag to commit
+    /// with. It is not called on error.
+    fn send(
+        &mut self,
+        to: PeerId,
+        frame_bytes: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> u32,
+    ) -> Result<(), OutboxError>;
+}

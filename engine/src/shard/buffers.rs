@@ -1,0 +1,58 @@
+//! Recycled memory for contributions that must wait, aligned like the frames they come from.
+
+use bytemuck::{Pod, Zeroable};
+
+/// A cache line, so that vectors of them are aligned like frames.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct Line([u8; 64]);
+
+/// Copied bytes.
+#[derive(Clone)]
+pub(crate) struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Buffer {
+    /// Zeroes.
+    pub fn zeroed(len: usize) -> Buffer {
+        Buffer { lines: vec![Line::zeroed(); len.div_ceil(64)], len }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+/// Buffers given back, for the next contributions.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    free: Vec<Vec<Line>>,
+}
+
+/// Buffers kept at most; more are given back to the allocator.
+const FREE_MAX: usize = 256;
+
+impl Buffers {
+    /// A copy of `bytes`. Memory is touched twice only when a buffer grows.
+    pub fn copy(&mut self, bytes: &[u8]) -> Buffer {
+        let mut lines = self.free.pop().unwrap_or_default();
+        let wanted = bytes.len().div_ceil(64);
+        if lines.len() < wanted {
+            lines.resize(wanted, Line::zeroed());
+        }
+        bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
+        Buffer { lines, len: bytes.len() }
+    }
+
+    pub fn recycle(&mut self, buffer: Buffer) {
+        if self.free.len() < FREE_MAX {
+            self.free.push(buffer.lines);
+        }
+    }
+}

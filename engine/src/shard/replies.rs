@@ -1,0 +1,240 @@
+//! Answers: how they are kept when there is no room, and how they become frames.
+
+use std::collections::VecDeque;
+
+use super::core::ShardConfig;
+use super::key_cache::{KeysRef, Located};
+use super::requests::Refusal;
+use super::tables::TableSlot;
+use crate::key_range::Key;
+use crate::message::{
+    Element, Flags, HEADER_BYTES, Header, Kind, Layout, body_part, compose_bytes, compose_header,
+};
+use crate::session::{Outbox, OutboxError, PeerId, Received};
+use crate::table::{AnyTable, Table};
+use crate::worker::CALLS_MAX;
+
+/// An answer, described; the values are read when it leaves.
+pub(super) enum Reply {
+    /// `count` requests from `sequence` on are done.
+    Ack { sequence: u64, count: u32 },
+    /// Values of known keys. The header is the request's.
+    Values { header: Header, located: Located },
+    /// The keys that exist in the request's range, and their values.
+    Existing { header: Header },
+    /// Reply, Refused or NeedKeys.
+    Bytes { kind: Kind, sequence: u64, aux: u32, bytes: Vec<u8> },
+}
+
+/// One worker, as the shard sees it.
+pub(super) struct Session {
+    pub epoch: u32,
+    /// Whether this incarnation replaced another.
+    pub replacement: bool,
+    pub received: Received,
+    /// Acknowledgements not yet sent: consecutive numbers from, count.
+    acks: (u64, u32),
+    queue: VecDeque<Reply>,
+    /// The last answers to calls, for repetitions.
+    answers: VecDeque<(u64, Result<Vec<u8>, Refusal>)>,
+    /// Bytes of contributions that wait.
+    pub held_bytes: usize,
+}
+
+impl Session {
+    pub fn new(epoch: u32, replacement: bool, window: usize) -> Session {
+        Session {
+            epoch,
+            replacement,
+            received: Received::new(window),
+            acks: (0, 0),
+            queue: VecDeque::new(),
+            answers: VecDeque::new(),
+            held_bytes: 0,
+        }
+    }
+
+    /// Acknowledges one request, together with its neighbours if they follow.
+    #[inline]
+    pub fn ack(&mut self, sequence: u64) {
+        let (from, count) = self.acks;
+        if count > 0 && sequence == from + u64::from(count) {
+            self.acks.1 += 1;
+        } else {
+            self.settle_acks();
+            self.acks = (sequence, 1);
+        }
+    }
+
+    fn settle_acks(&mut self) {
+        let (sequence, count) = std::mem::take(&mut self.acks);
+        if count > 0 {
+            self.queue.push_back(Reply::Ack { sequence, count });
+        }
+    }
+
+    pub fn queue(&mut self, reply: Reply) {
+        self.queue.push_back(reply);
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len() + usize::from(self.acks.1 > 0)
+    }
+
+    pub fn remember_answer(&mut self, sequence: u64, answer: Result<Vec<u8>, Refusal>) {
+        if self.answers.len() == CALLS_MAX {
+            self.answers.pop_front();
+        }
+        self.answers.push_back((sequence, answer));
+    }
+
+    pub fn answer_to(&self, sequence: u64) -> Option<Result<Vec<u8>, Refusal>> {
+        self.answers.iter().find(|(of, _)| *of == sequence).map(|(_, answer)| answer.clone())
+    }
+
+    /// Sends what waits, in order, until there is no room. Returns whether all is sent.
+    pub fn flush(
+        &mut self,
+        peer: PeerId,
+        config: &ShardConfig,
+        tables: &mut [Option<Box<TableSlot>>],
+        out: &mut dyn Outbox,
+    ) -> bool {
+        self.settle_acks();
+        while let Some(reply) = self.queue.front_mut() {
+            let sender = Sender { peer, epoch: self.epoch, config };
+            if sender.send(reply, tables, out).is_err() {
+                return false;
+            }
+            self.queue.pop_front();
+        }
+        true
+    }
+}
+
+/// Who answers whom.
+pub(super) struct Sender<'a> {
+    pub peer: PeerId,
+    pub epoch: u32,
+    pub config: &'a ShardConfig,
+}
+
+impl Sender<'_> {
+    fn header(&self, kind: Kind, sequence: u64) -> Header {
+        Header { epoch: self.epoch, sender: self.config.shard, sequence, ..Header::new(kind) }
+    }
+
+    pub fn send(
+        &self,
+        reply: &mut Reply,
+        tables: &mut [Option<Box<TableSlot>>],
+        out: &mut dyn Outbox,
+    ) -> Result<(), OutboxError> {
+        match reply {
+            Reply::Ack { sequence, count } => {
+                let header = Header { key_count: *count, ..self.header(Kind::Ack, *sequence) };
+                self.send_bytes(&header, &[], out)
+            }
+            Reply::Bytes { kind, sequence, aux, bytes } => {
+                let header = Header { aux: *aux, ..self.header(*kind, *sequence) };
+                self.send_bytes(&header, bytes, out)
+            }
+            Reply::Values { header, located } => {
+                let Some(slot) = slot_of(tables, header.table) else {
+                    return self.send_refusal(header.sequence, &Refusal::no_table(header.table), out);
+                };
+                match slot.refresh(located, false) {
+                    Ok(()) => self.send_values(header, slot, located, out),
+                    Err(refusal) => self.send_refusal(header.sequence, &refusal, out),
+                }
+            }
+            Reply::Existing { header } => match slot_of(tables, header.table) {
+                Some(slot) => self.send_existing(header, slot, out),
+                None => self.send_refusal(header.sequence, &Refusal::no_table(header.table), out),
+            },
+        }
+    }
+
+    fn send_bytes(&self, header: &Header, bytes: &[u8], out: &mut dyn Outbox) -> Result<(), OutboxError> {
+        out.send(self.peer, HEADER_BYTES + bytes.len(), &mut |body| compose_bytes(body, header, bytes))
+    }
+
+    fn send_refusal(&self, sequence: u64, refusal: &Refusal, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+        let header = Header { aux: refusal.code as u32, ..self.header(Kind::Refused, sequence) };
+        self.send_bytes(&header, refusal.text.as_bytes(), out)
+    }
+
+    fn send_values(
+        &self,
+        request: &Header,
+        slot: &TableSlot,
+        located: &Located,
+        out: &mut dyn Outbox,
+    ) -> Result<(), OutboxError> {
+        let count = located.at.len();
+        let mut header = self.values_header(request, slot, count);
+        if let KeysRef::Range(range) = located.keys {
+            (header.first, header.last) = (range.first(), range.last());
+        }
+        let layout = Layout::new(0, count * slot.row_bytes(), 1);
+        if layout.frame_bytes > self.config.frame_bytes_max {
+            let refusal = Refusal::too_large(layout.frame_bytes, self.config.frame_bytes_max);
+            return self.send_refusal(request.sequence, &refusal, out);
+        }
+        out.send(self.peer, layout.frame_bytes, &mut |body| {
+            write_rows(&slot.table, located, body_part(body, layout.array(0)));
+            compose_header(body, &header)
+        })
+    }
+
+    fn values_header(&self, request: &Header, slot: &TableSlot, count: usize) -> Header {
+        Header {
+            table: request.table,
+            value_type: slot.spec.value_type as u8,
+            parts: 1,
+            time: request.time,
+            first: request.first,
+            last: request.last,
+            key_count: count as u32,
+            ..self.header(Kind::Values, request.sequence)
+        }
+    }
+
+    fn send_existing(&self, request: &Header, slot: &mut TableSlot, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+        let limit = Layout::keys_max(self.config.frame_bytes_max, 1, slot.row_bytes());
+        let (keys, at) = slot.table.existing_up_to(request.first, request.last, limit);
+        let mut header = self.values_header(request, slot, keys.len());
+        header.flags = Flags::EXISTING;
+        if keys.len() == limit
+            && let Some(&last) = keys.last()
+        {
+            header.aux = 1;
+            header.last = last;
+        }
+        let layout = Layout::new(size_of_val::<[Key]>(&keys), keys.len() * slot.row_bytes(), 1);
+        let located = Located { keys: KeysRef::List(std::sync::Arc::from([])), at: std::sync::Arc::new(at) };
+        out.send(self.peer, layout.frame_bytes, &mut |body| {
+            let key_part = body_part(body, HEADER_BYTES..HEADER_BYTES + layout.key_bytes);
+            key_part.copy_from_slice(bytemuck::cast_slice(&keys));
+            write_rows(&slot.table, &located, body_part(body, layout.array(0)));
+            compose_header(body, &header)
+        })
+    }
+}
+
+/// Reads rows straight into a frame.
+fn write_rows(table: &AnyTable, located: &Located, bytes: &mut [u8]) {
+    fn write<V: Element>(table: &Table<V>, located: &Located, bytes: &mut [u8]) {
+        // The frame's parts are aligned, and the rows were refreshed against this table just before.
+        let written = bytemuck::try_cast_slice_mut(bytes).map(|out| table.pull(&located.at, out));
+        debug_assert!(matches!(written, Ok(Ok(()))));
+    }
+    match table {
+        AnyTable::F32(table) => write(table, located, bytes),
+        AnyTable::F64(table) => write(table, located, bytes),
+    }
+}
+
+fn slot_of(tables: &mut [Option<Box<TableSlot>>], table: u16) -> Option<&mut TableSlot> {
+    tables.get_mut(table as usize)?.as_deref_mut()
+}

@@ -1,0 +1,86 @@
+//! The trait of server functions.
+
+use super::{CallView, Rows};
+use crate::table::{CallError, Value};
+
+/// How the pushes of several workers for one time become one update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// Their values are summed in worker order, and the function is applied once, to the sum.
+    Sum,
+    /// The function is applied to each of them, in worker order: for functions of which a sum is no sensible
+    /// argument (assignment, maximum, minimum).
+    Each,
+}
+
+/// What a push does to the rows it names. One value per table and shard, used by that shard's thread only; it may keep
+/// state of its own, but state per row belongs into columns, which follow the rows wherever they go.
+///
+/// ```
+/// use keyrange::table::Value;
+/// use keyrange::update::{Rows, ServerFn};
+///
+/// /// Keeps in column 1 how often each value was pushed, and in column 0 the mean of the pushes.
+/// struct Mean;
+///
+/// impl<V: Value> ServerFn<V> for Mean {
+///     fn name(&self) -> &str {
+///         "mean"
+///     }
+///     fn state_columns(&self) -> usize {
+///         1
+///     }
+///     fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+///         rows.apply(|[mean, count]: [&mut [V]; 2]| {
+///             for ((mean, count), &value) in mean.iter_mut().zip(count).zip(parts[0]) {
+///                 *count += V::ONE;
+///                 *mean += (value - *mean) / *count;
+///             }
+///         });
+///     }
+/// }
+/// ```
+pub trait ServerFn<V: Value>: Send {
+    /// The name for messages to people.
+    fn name(&self) -> &str;
+
+    /// Value arrays that a push carries, for example 2 for a gradient and its curvature.
+    fn push_parts(&self) -> usize {
+        1
+    }
+
+    /// Columns of state beside column 0, the parameters.
+    fn state_columns(&self) -> usize {
+        0
+    }
+
+    /// What the values of a column are before the first push.
+    fn initial(&self, column: usize) -> V {
+        let _ = column;
+        V::ZERO
+    }
+
+    /// How aggregated pushes are combined.
+    fn combine(&self) -> Combine {
+        Combine::Sum
+    }
+
+    /// Updates the rows with the pushed values: `parts[p]` has one value for each value of a column of `rows`.
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]);
+
+    /// Sums `sources[part][worker]` and updates in one pass over memory, or returns false having done nothing; then
+    /// the table sums first and calls [`update`](Self::update). Both ways must give the same bits.
+    fn update_fused(&mut self, rows: &mut Rows<'_, V>, sources: &[&[&[V]]]) -> bool {
+        let _ = (rows, sources);
+        false
+    }
+
+    /// Answers a call with a verb of the function's own.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownVerb`] unless overridden.
+    fn call(&mut self, verb: &str, args: &[u8], view: &mut CallView<'_, V>) -> Result<Vec<u8>, CallError> {
+        let _ = (args, view);
+        Err(CallError::UnknownVerb { function: self.name().to_owned(), verb: verb.to_owned() })
+    }
+}

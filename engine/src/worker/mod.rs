@@ -1,0 +1,31 @@
+//! The worker's core: push, pull and push-pull as tasks that end exactly once.
+//!
+//! [`WorkerCore`] cuts each request over the shards of the range map, numbers the pieces per session, keeps them until
+//! they are answered, sends them again when asked, and ends every task with an [`Outcome`] or a [`TaskError`]. It has no
+//! I/O, no clock and no threads: the caller gives it the received frames, an [`Outbox`](crate::session::Outbox) and the
+//! time. It never waits; waiting is the client's business.
+//!
+//! Value arrays are handed over by ownership and come back in the outcome, so nothing is copied but into the frame, and a
+//! request can be sent again from where its values lie.
+//!
+//! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
+//!
+//! Read `request.rs` (what is asked), `tasks.rs` (what is open), `pieces.rs` (how it is cut), `session.rs` (what is under
+//! way), `core.rs`, `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
+
+mod core;
+mod delay;
+mod pieces;
+mod receive;
+mod request;
+mod send;
+mod session;
+mod tasks;
+
+pub use self::core::{WorkerConfig, WorkerCore};
+pub use delay::BoundedDelay;
+pub(crate) use send::CACHED_KEYS_MIN;
+pub(crate) use session::CALLS_MAX;
+pub use request::{
+    Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId, TaskState,
+};

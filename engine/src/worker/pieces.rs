@@ -1,0 +1,161 @@
+//! How a task is cut: one piece per message, at least one per shard it concerns.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::request::{Callback, Keys, TableHandle, Target};
+use crate::key_list::{Cut, KeyList};
+use crate::key_range::{Key, KeyRange, RangeMap};
+use crate::message::{Chunk, Kind, Layout, Values, value_bytes};
+use crate::table::Aggregation;
+
+/// What hangs on every task but a one-key push.
+pub(super) struct Body {
+    pub kind: Kind,
+    pub table: TableHandle,
+    pub time: u64,
+    pub after_time: bool,
+    pub what: What,
+    pub parts: Vec<Values>,
+    pub into: Values,
+    pub pieces: Vec<Piece>,
+    pub found: Vec<Found>,
+    pub replies: Vec<(u32, Vec<u8>)>,
+    pub callback: Option<Callback>,
+}
+
+/// What a task is about.
+pub(super) enum What {
+    Keys(Keys),
+    /// Verb and arguments.
+    Call(Target, String, Vec<u8>),
+    /// JSON.
+    Control(Vec<u8>),
+}
+
+/// One message of a task.
+pub(super) struct Piece {
+    pub shard: u32,
+    /// The header's range.
+    pub range: KeyRange,
+    pub keys: PieceKeys,
+    pub chunk: Chunk,
+}
+
+/// The keys of one message.
+#[derive(Clone)]
+pub(super) enum PieceKeys {
+    /// A slice of the task's list.
+    Slice { at: Range<usize>, signature: u128 },
+    /// All keys of the piece's range; its values start at this row of the arrays.
+    Contiguous { start: usize },
+    /// The existing keys of the piece's range.
+    Existing,
+    /// No keys: calls, controls, and contributions to ranges in which the worker has no key.
+    None,
+}
+
+/// Keys and values found by one [`PieceKeys::Existing`] piece.
+pub(super) struct Found {
+    pub first: Key,
+    pub keys: Vec<Key>,
+    pub values: Values,
+}
+
+impl Piece {
+    /// Rows of the task's arrays that this piece carries.
+    pub fn rows(&self) -> Range<usize> {
+        match &self.keys {
+            PieceKeys::Slice { at, .. } => at.clone(),
+            PieceKeys::Contiguous { start } => *start..*start + self.range.count() as usize,
+            PieceKeys::Existing | PieceKeys::None => 0..0,
+        }
+    }
+}
+
+impl Body {
+    /// The keys of the task's list.
+    pub fn list(&self) -> &[Key] {
+        match &self.what {
+            What::Keys(Keys::List(list) | Keys::ListIn(list, _)) => list.as_slice(),
+            _ => &[],
+        }
+    }
+
+    /// Cuts the task over `map`; frames stay within `frame_bytes_max`.
+    pub fn cut(&mut self, map: &RangeMap, frame_bytes_max: usize) {
+        let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
+        let arrays = self.parts.len().max(1);
+        let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);
+        let collects = self.kind != Kind::Pull && self.table.aggregation == Aggregation::AllWorkers;
+        self.pieces = match &self.what {
+            What::Keys(Keys::List(list)) => {
+                let range = if collects { Some(KeyRange::ALL) } else { list.span() };
+                list_pieces(list, range, map, keys_max, collects)
+            }
+            What::Keys(Keys::ListIn(list, range)) => {
+                list_pieces(list, Some(*range), map, keys_max, collects)
+            }
+            What::Keys(Keys::Range(range)) => range_pieces(*range, map, keys_max as u64),
+            What::Keys(Keys::Existing(range)) => {
+                map.slices_of_range(*range).map(|(shard, range)| bare(shard, range, PieceKeys::Existing)).collect()
+            }
+            What::Call(Target::Shard(shard), ..) => vec![bare(*shard as usize, KeyRange::ALL, PieceKeys::None)],
+            What::Call(Target::OwnerOf(key), ..) => {
+                vec![bare(map.shard_of(*key), KeyRange::one(*key), PieceKeys::None)]
+            }
+            What::Call(Target::All, ..) | What::Control(_) => {
+                (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
+            }
+        };
+        self.number_chunks();
+    }
+
+    /// Numbers the pieces that go to one shard: neighbours, because pieces are in key order.
+    fn number_chunks(&mut self) {
+        for pieces in self.pieces.chunk_by_mut(|a, b| a.shard == b.shard) {
+            let count = pieces.len() as u16;
+            for (index, piece) in pieces.iter_mut().enumerate() {
+                piece.chunk = Chunk { index: index as u16, count };
+            }
+        }
+    }
+}
+
+fn bare(shard: usize, range: KeyRange, keys: PieceKeys) -> Piece {
+    Piece { shard: shard as u32, range, keys, chunk: Chunk::WHOLE }
+}
+
+fn list_pieces(
+    list: &KeyList,
+    range: Option<KeyRange>,
+    map: &RangeMap,
+    keys_max: usize,
+    collects: bool,
+) -> Vec<Piece> {
+    let Some(range) = range else { return Vec::new() };
+    let cut: Arc<Cut> = list.cut(map, keys_max);
+    let mut pieces = Vec::with_capacity(cut.slices.len());
+    for (shard, range) in map.slices_of_range(range) {
+        let slices = cut.of_shard(shard as u32);
+        pieces.extend(slices.iter().map(|slice| {
+            let keys = PieceKeys::Slice { at: slice.at.clone(), signature: slice.signature };
+            bare(shard, range, keys)
+        }));
+        if slices.is_empty() && collects {
+            pieces.push(bare(shard, range, PieceKeys::None));
+        }
+    }
+    pieces
+}
+
+fn range_pieces(range: KeyRange, map: &RangeMap, keys_max: u64) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (shard, slice) in map.slices_of_range(range) {
+        for chunk in slice.chunks(keys_max) {
+            let start = (chunk.first() - range.first()) as usize;
+            pieces.push(bare(shard, chunk, PieceKeys::Contiguous { start }));
+        }
+    }
+    pieces
+}

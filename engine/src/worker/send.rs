@@ -1,0 +1,310 @@
+//! From tasks to frames.
+
+use super::core::WorkerCore;
+use super::pieces::{Body, Piece, PieceKeys, What};
+use super::request::{SubmitError, TableHandle, TaskError, TaskId};
+use super::session::{CALLS_MAX, Flight, ROW_BYTES_MAX, Row};
+use crate::key_range::{Key, KeyRange};
+use crate::message::{
+    Element, Flags, HEADER_BYTES, Header, KeyPart, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, Values, compose,
+    compose_bytes, compose_call, pad64,
+};
+use crate::session::{Outbox, OutboxError, PeerId};
+
+/// Lists shorter than this always travel whole: looking up a signature costs more.
+pub(crate) const CACHED_KEYS_MIN: usize = 32;
+
+impl WorkerCore {
+    /// Pushes the row of one key at once, or says [`SubmitError::Busy`] and keeps nothing: the cheapest request there
+    /// is (no allocation, one frame of two cache lines). `deadline_ns` is on the clock of `poll`, `u64::MAX` for none.
+    pub fn push_one<V: Element>(
+        &mut self,
+        table: TableHandle,
+        key: Key,
+        row: &[V],
+        deadline_ns: u64,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        let bytes = size_of_val(row);
+        self.check_row::<V>(table, row.len(), bytes)?;
+        let shard = self.map.shard_of(key);
+        let session = &mut self.sessions[shard];
+        let busy = SubmitError::Busy { shard: shard as u32 };
+        if session.flights.len() >= self.config.window_requests || !session.unsent.is_empty() {
+            return Err(busy);
+        }
+        if let Some(reason) = &session.gone {
+            return Err(SubmitError::PeerGone { shard: shard as u32, reason: reason.clone() });
+        }
+        let Some(task) = self.tasks.open(deadline_ns) else {
+            return Err(SubmitError::TooManyTasks { max: self.tasks.max() });
+        };
+        let mut header = one_key_header(table.id, V::CODE, key);
+        header.sequence = session.next();
+        header.sender = self.config.rank;
+        header.epoch = self.config.epoch;
+        let peer = PeerId(shard as u32);
+        if send_row(out, peer, &header, bytemuck::cast_slice(row)).is_err() {
+            self.tasks.close_plain(task);
+            return Err(busy);
+        }
+        let session = &mut self.sessions[shard];
+        let flight =
+            Flight { task: Some(task), piece: Flight::ONE_KEY, is_call: false, sent_ns: self.now_ns };
+        let kept = self.config.retain.then(|| {
+            let mut values = [0; ROW_BYTES_MAX];
+            values[..bytes].copy_from_slice(bytemuck::cast_slice(row));
+            Row { key, table: table.id, value_type: V::CODE, bytes: bytes as u8, values }
+        });
+        session.depart(flight, kept);
+        if deadline_ns != u64::MAX {
+            self.note_deadline(deadline_ns);
+        }
+        Ok(task)
+    }
+
+    #[inline]
+    fn check_row<V: Element>(&self, table: TableHandle, got: usize, bytes: usize) -> Result<(), SubmitError> {
+        let expected = table.width as usize;
+        if got != expected {
+            return Err(SubmitError::ArrayLength { part: 0, expected, got });
+        }
+        if table.value_type != V::CODE {
+            let (expected_type, got_type) = (table.value_type, V::CODE);
+            return Err(SubmitError::Arrays { max: PARTS_MAX, expected_type, got: 1, got_type });
+        }
+        let frame_max = self.config.frame_bytes_max.saturating_sub(HEADER_BYTES);
+        let max = if self.config.retain { frame_max.min(ROW_BYTES_MAX) } else { frame_max };
+        if bytes > max { Err(SubmitError::TooLarge { what: "a row", got: bytes, max }) } else { Ok(()) }
+    }
+
+    /// Starts what is ready and sends what there is room for.
+    pub(super) fn pump(&mut self, out: &mut dyn Outbox) {
+        loop {
+            while let Some(task) = self.ready.pop_front() {
+                self.start(task);
+            }
+            for shard in 0..self.sessions.len() {
+                let session = &self.sessions[shard];
+                if !session.again.is_empty() || !session.unsent.is_empty() {
+                    self.flush(shard, out);
+                }
+            }
+            if self.ready.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn flush(&mut self, shard: usize, out: &mut dyn Outbox) {
+        if self.sessions[shard].gone.is_some() {
+            return;
+        }
+        while let Some(&sequence) = self.sessions[shard].again.front() {
+            if self.send_again(shard, sequence, out).is_err() {
+                return;
+            }
+            self.sessions[shard].again.pop_front();
+        }
+        while let Some(&unsent) = self.sessions[shard].unsent.front() {
+            let session = &self.sessions[shard];
+            let no_room = session.flights.len() >= self.config.window_requests
+                || (unsent.is_call && session.calls >= CALLS_MAX);
+            if no_room {
+                return;
+            }
+            let sequence = session.next();
+            match self.send_piece(shard, unsent.task, unsent.piece, sequence, false, out) {
+                Err(_) => return,
+                Ok(sent) => {
+                    let session = &mut self.sessions[shard];
+                    session.unsent.pop_front();
+                    if sent {
+                        let (piece, is_call) = (unsent.piece, unsent.is_call);
+                        let flight = Flight { task: Some(unsent.task), piece, is_call, sent_ns: self.now_ns };
+                        let empty_row =
+                            Row { key: 0, table: 0, value_type: 0, bytes: 0, values: [0; ROW_BYTES_MAX] };
+                        session.depart(flight, self.config.retain.then_some(empty_row));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends every unanswered request to `peer` again, under the same numbers: call it when its link was replaced.
+    /// One-key pushes that were not retained end as [`TaskError::PeerGone`].
+    pub fn resend(&mut self, peer: PeerId, out: &mut dyn Outbox) {
+        let Some(session) = self.sessions.get_mut(peer.0 as usize) else { return };
+        session.again = session.open().collect();
+        self.pump(out);
+    }
+
+    /// Queues requests that are unanswered for `after_ns`.
+    pub(super) fn retry(&mut self, after_ns: u64) {
+        let now_ns = self.now_ns;
+        for session in &mut self.sessions {
+            if session.retry_at_ns > now_ns || session.flights.is_empty() {
+                continue;
+            }
+            if session.again.is_empty() {
+                let numbered = session.flights.iter_mut().zip(session.base..);
+                for (flight, sequence) in numbered {
+                    if flight.task.is_some() && now_ns.saturating_sub(flight.sent_ns) >= after_ns {
+                        flight.sent_ns = now_ns;
+                        session.again.push_back(sequence);
+                    }
+                }
+            }
+            session.retry_at_ns = now_ns + after_ns / 4;
+        }
+    }
+
+    fn send_again(&mut self, shard: usize, sequence: u64, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+        let session = &self.sessions[shard];
+        let Some((task, flight)) = session.flight(sequence) else { return Ok(()) };
+        if flight.piece != Flight::ONE_KEY {
+            self.send_piece(shard, task, flight.piece, sequence, false, out)?;
+            return Ok(());
+        }
+        let Some(row) = session.row(sequence) else {
+            self.sessions[shard].arrive(sequence);
+            let reason = "the link broke, and one-key pushes are not retained".to_owned();
+            self.end(task, Err(TaskError::PeerGone { shard: shard as u32, reason }));
+            return Ok(());
+        };
+        let mut header = one_key_header(row.table, row.value_type, row.key);
+        header.sequence = sequence;
+        header.sender = self.config.rank;
+        header.epoch = self.config.epoch;
+        send_row(out, PeerId(shard as u32), &header, &row.values[..row.bytes as usize])
+    }
+
+    /// Sends one piece under `sequence`; `Ok(false)` if the task has ended meanwhile. With `whole` its keys travel even
+    /// if the shard should know them.
+    pub(super) fn send_piece(
+        &mut self,
+        shard: usize,
+        id: TaskId,
+        piece: u32,
+        sequence: u64,
+        whole: bool,
+        out: &mut dyn Outbox,
+    ) -> Result<bool, OutboxError> {
+        let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return Ok(false) };
+        let Some(piece) = body.pieces.get(piece as usize) else { return Ok(false) };
+        if self.tasks.get(id).is_some_and(|task| task.state == super::TaskState::Finished) {
+            return Ok(false);
+        }
+        let peer = PeerId(shard as u32);
+        let mut header = piece_header(body, piece);
+        header.sequence = sequence;
+        header.sender = self.config.rank;
+        header.epoch = self.config.epoch;
+        match &body.what {
+            What::Call(_, verb, arguments) => {
+                let bytes = HEADER_BYTES + pad64(verb.len()) + arguments.len();
+                out.send(peer, bytes, &mut |body| compose_call(body, &header, verb, arguments))?;
+            }
+            What::Control(json) => {
+                out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;
+            }
+            What::Keys(_) => {
+                let cached = match &piece.keys {
+                    &PieceKeys::Slice { ref at, signature } if at.len() >= CACHED_KEYS_MIN => {
+                        let known = self.sessions[shard].knows(body.table.id, signature);
+                        (known && !whole).then_some(signature)
+                    }
+                    _ => None,
+                };
+                send_keys(out, peer, header, body, piece, cached)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn one_key_header(table: u16, value_type: u8, key: Key) -> Header {
+    Header {
+        flags: Flags::CONTIGUOUS,
+        table,
+        value_type,
+        parts: 1,
+        first: key,
+        last: key,
+        key_count: 1,
+        aux: crate::message::Chunk::WHOLE.to_aux(),
+        ..Header::new(Kind::Push)
+    }
+}
+
+#[inline]
+fn send_row(out: &mut dyn Outbox, peer: PeerId, header: &Header, row: &[u8]) -> Result<(), OutboxError> {
+    out.send(peer, HEADER_BYTES + row.len(), &mut |body| compose_bytes(body, header, row))
+}
+
+fn piece_header(body: &Body, piece: &Piece) -> Header {
+    let flags = match piece.keys {
+        PieceKeys::Contiguous { .. } => Flags::CONTIGUOUS,
+        PieceKeys::Existing => Flags::EXISTING,
+        _ => 0,
+    };
+    let after = if body.after_time && body.kind == Kind::Pull { Flags::AFTER_TIME } else { 0 };
+    Header {
+        flags: flags | after,
+        table: body.table.id,
+        value_type: body.table.value_type,
+        parts: body.parts.len() as u8,
+        time: body.time,
+        first: piece.range.first(),
+        last: piece.range.last(),
+        key_count: piece.rows().len() as u32,
+        aux: piece.chunk.to_aux(),
+        ..Header::new(body.kind)
+    }
+}
+
+/// Sends a request with keys and values; `cached` is the signature to send instead of the keys.
+fn send_keys(
+    out: &mut dyn Outbox,
+    peer: PeerId,
+    mut header: Header,
+    body: &Body,
+    piece: &Piece,
+    cached: Option<u128>,
+) -> Result<(), OutboxError> {
+    let (keys, key_bytes) = match (&piece.keys, cached) {
+        (PieceKeys::Slice { .. }, Some(signature)) => {
+            header.flags |= Flags::KEYS_CACHED;
+            (KeyPart::Signature(signature), SIGNATURE_BYTES)
+        }
+        (PieceKeys::Slice { at, .. }, None) => {
+            let keys = &body.list()[at.clone()];
+            (KeyPart::List(keys), size_of_val(keys))
+        }
+        _ => (KeyPart::Contiguous(KeyRange::ALL), 0),
+    };
+    match body.parts.first() {
+        Some(Values::F64(_)) => send_arrays::<f64>(out, peer, &header, body, piece, keys, key_bytes),
+        _ => send_arrays::<f32>(out, peer, &header, body, piece, keys, key_bytes),
+    }
+}
+
+fn send_arrays<V: Element>(
+    out: &mut dyn Outbox,
+    peer: PeerId,
+    header: &Header,
+    body: &Body,
+    piece: &Piece,
+    keys: KeyPart<'_>,
+    key_bytes: usize,
+) -> Result<(), OutboxError> {
+    let width = body.table.width as usize;
+    let rows = piece.rows();
+    let mut arrays: [&[V]; PARTS_MAX] = [&[]; PARTS_MAX];
+    for (array, values) in arrays.iter_mut().zip(&body.parts) {
+        *array = &values.as_slice().unwrap_or(&[])[rows.start * width..rows.end * width];
+    }
+    let arrays = &arrays[..body.parts.len()];
+    let layout = Layout::new(key_bytes, rows.len() * width * size_of::<V>(), arrays.len());
+    out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))
+}

@@ -1,0 +1,161 @@
+//! What is under way to one shard.
+//!
+//! Requests are numbered when they leave. Those not yet answered lie in a queue indexed by number, so finding one is a
+//! subtraction; its front moves on as the oldest are answered.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::request::TaskId;
+
+/// Most calls and controls under way at once: the shard keeps as many of its last answers for repetitions.
+pub(crate) const CALLS_MAX: usize = 16;
+
+/// Most key lists a session remembers as known to the shard; forgetting one costs sending its keys again.
+const KNOWN_MAX: usize = 1 << 16;
+
+/// Values of a one-key push, kept if the session may have to send it again.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub key: u64,
+    pub table: u16,
+    pub value_type: u8,
+    pub bytes: u8,
+    pub values: [u8; ROW_BYTES_MAX],
+}
+
+/// The largest row of a one-key push.
+pub(super) const ROW_BYTES_MAX: usize = 48;
+
+/// A request that left and is not yet answered.
+#[derive(Clone, Copy)]
+pub(super) struct Flight {
+    /// `None` once answered.
+    pub task: Option<TaskId>,
+    /// Index of the piece; [`Flight::ONE_KEY`] for a one-key push.
+    pub piece: u32,
+    pub is_call: bool,
+    pub sent_ns: u64,
+}
+
+impl Flight {
+    pub const ONE_KEY: u32 = u32::MAX;
+}
+
+/// A piece that waits to leave.
+#[derive(Clone, Copy)]
+pub(super) struct Unsent {
+    pub task: TaskId,
+    pub piece: u32,
+    pub is_call: bool,
+}
+
+pub(super) struct Session {
+    /// Number of the request at the front of `flights`.
+    pub base: u64,
+    pub flights: VecDeque<Flight>,
+    /// Parallel to `flights` if rows are retained, else empty.
+    pub rows: VecDeque<Row>,
+    pub unsent: VecDeque<Unsent>,
+    /// Numbers to send again.
+    pub again: VecDeque<u64>,
+    pub calls: usize,
+    /// Lists the shard should know.
+    pub known: HashSet<(u16, u128), BuildHasherDefault<SignatureHasher>>,
+    pub gone: Option<String>,
+    pub retry_at_ns: u64,
+}
+
+impl Session {
+    pub fn new() -> Session {
+        Session {
+            base: 1,
+            flights: VecDeque::new(),
+            rows: VecDeque::new(),
+            unsent: VecDeque::new(),
+            again: VecDeque::new(),
+            calls: 0,
+            known: HashSet::default(),
+            gone: None,
+            retry_at_ns: 0,
+        }
+    }
+
+    /// The number the next request gets.
+    #[inline]
+    pub fn next(&self) -> u64 {
+        self.base + self.flights.len() as u64
+    }
+
+    /// The request with this number, if it is not answered.
+    #[inline]
+    pub fn flight(&self, sequence: u64) -> Option<(TaskId, Flight)> {
+        let flight = self.flights.get(sequence.checked_sub(self.base)? as usize)?;
+        Some((flight.task?, *flight))
+    }
+
+    /// The retained row of the request with this number.
+    pub fn row(&self, sequence: u64) -> Option<Row> {
+        self.rows.get(sequence.checked_sub(self.base)? as usize).copied()
+    }
+
+    /// Notes a request that left.
+    #[inline]
+    pub fn depart(&mut self, flight: Flight, row: Option<Row>) {
+        self.calls += usize::from(flight.is_call);
+        self.flights.push_back(flight);
+        if let Some(row) = row {
+            self.rows.push_back(row);
+        }
+    }
+
+    /// Takes the request with this number as answered; `None` if it was already.
+    #[inline]
+    pub fn arrive(&mut self, sequence: u64) -> Option<(TaskId, u32)> {
+        let flight = self.flights.get_mut(sequence.checked_sub(self.base)? as usize)?;
+        let task = flight.task.take()?;
+        let piece = flight.piece;
+        self.calls -= usize::from(flight.is_call);
+        while self.flights.front().is_some_and(|flight| flight.task.is_none()) {
+            self.flights.pop_front();
+            self.rows.pop_front();
+            self.base += 1;
+        }
+        Some((task, piece))
+    }
+
+    /// Numbers of all requests not answered, oldest first.
+    pub fn open(&self) -> impl Iterator<Item = u64> + '_ {
+        let numbered = self.flights.iter().zip(self.base..);
+        numbered.filter(|(flight, _)| flight.task.is_some()).map(|(_, sequence)| sequence)
+    }
+
+    /// Whether the shard should know this list; notes that it will.
+    pub fn knows(&mut self, table: u16, signature: u128) -> bool {
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        !self.known.insert((table, signature))
+    }
+}
+
+/// A signature is a hash already: its low bits will do. (These are this worker's own lists, not a stranger's.)
+#[derive(Default)]
+pub(super) struct SignatureHasher(u64);
+
+impl Hasher for SignatureHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+    fn write_u16(&mut self, table: u16) {
+        self.0 ^= u64::from(table) << 48;
+    }
+    fn write_u128(&mut self, signature: u128) {
+        self.0 ^= signature as u64;
+    }
+}

@@ -1,0 +1,91 @@
+//! Aggregation of whole arrays: `y += x`, and the sum of several sources in one pass.
+//!
+//! Sources are added from left to right, so the result does not depend on how many there are per pass.
+//! Cost: one load per source and element, one store per element; `y` stays in L1 between groups of sources.
+
+use crate::isa::shells;
+use crate::real::Real;
+
+/// Elements worked on at a time by kernels that keep intermediate results: small enough for L1 (two buffers of
+/// f64 take 8 KiB), large enough that the loop's set-up vanishes. A multiple of the reduction lanes.
+pub(crate) const BLOCK: usize = 512;
+
+/// Sources summed per sweep over a block; the loads of one sweep and the accumulator fit the load ports and
+/// the hardware prefetcher's streams.
+const SWEEP: usize = 4;
+
+shells! {
+    /// `y[i] += x[i]`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add<T>(y: &mut [T], x: &[T]) = add_loop;
+
+    /// `y[i] = sources[0][i] + sources[1][i] + ...`, from left to right; zeros if there is no source.
+    /// What was in `y` is not read. Any number of sources, one pass over memory.
+    ///
+    /// # Panics
+    /// If a source's length differs from `y`'s.
+    pub fn sum_into<T>(y: &mut [T], sources: &[&[T]]) = sum_into_loop;
+}
+
+#[inline(always)]
+pub(crate) fn add_loop<T: Real>(y: &mut [T], x: &[T]) {
+    assert_eq!(y.len(), x.len(), "y and x must have the same length");
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+#[inline(always)]
+fn sum_into_loop<T: Real>(y: &mut [T], sources: &[&[T]]) {
+    assert_same_length(y.len(), sources);
+    for (block, y) in y.chunks_mut(BLOCK).enumerate() {
+        sum_block(y, sources, block * BLOCK);
+    }
+}
+
+/// Panics unless each source has `len` elements.
+#[inline(always)]
+pub(crate) fn assert_same_length<T>(len: usize, sources: &[&[T]]) {
+    for source in sources {
+        assert_eq!(source.len(), len, "every source must have the target's length");
+    }
+}
+
+/// `y = sum of sources[..][start..start + y.len()]`, a few sources per sweep.
+#[inline(always)]
+pub(crate) fn sum_block<T: Real>(y: &mut [T], sources: &[&[T]], start: usize) {
+    let end = start + y.len();
+    let part = |k: usize| &sources[k][start..end];
+    let first = match sources.len() {
+        0 => return y.fill(T::ZERO),
+        1 => return y.copy_from_slice(part(0)),
+        2 => sweep(y, [part(0), part(1)], |_, [a, b]| a + b),
+        3 => sweep(y, [part(0), part(1), part(2)], |_, [a, b, c]| a + b + c),
+        _ => sweep(y, [part(0), part(1), part(2), part(3)], |_, [a, b, c, d]| a + b + c + d),
+    };
+    let mut done = first;
+    while done < sources.len() {
+        done += match sources.len() - done {
+            1 => sweep(y, [part(done)], |y, [a]| y + a),
+            2 => sweep(y, [part(done), part(done + 1)], |y, [a, b]| y + a + b),
+            3 => sweep(y, [part(done), part(done + 1), part(done + 2)], |y, [a, b, c]| y + a + b + c),
+            _ => sweep(y, [part(done), part(done + 1), part(done + 2), part(done + 3)], |y, [a, b, c, d]| {
+                y + a + b + c + d
+            }),
+        };
+    }
+}
+
+/// `y[i] = combine(y[i], [parts[0][i], ...])` for all i; returns the number of parts.
+#[inline(always)]
+fn sweep<T: Real, const K: usize>(y: &mut [T], parts: [&[T]; K], combine: impl Fn(T, [T; K]) -> T) -> usize {
+    const { assert!(K <= SWEEP) };
+    let len = y.len();
+    let parts = parts.map(|part| &part[..len]);
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = combine(*y, parts.map(|part| part[i]));
+    }
+    K
+}

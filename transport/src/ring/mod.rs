@@ -1,0 +1,26 @@
+//! The receive ring: one producer, one consumer, a run of bytes in the consumer's memory.
+//!
+//! A record starts on a 64-byte line with the carrier's word (`u32` length, `u32` tag) and is written in this
+//! order: contents, then a zero where the *next* word will land, then the word itself with release order. So the
+//! consumer polls the word it waits for, a small message costs one cache-line transfer, and there is no tail
+//! counter to chase. The head goes back lazily, an eighth of the ring at a time.
+//!
+//! Either side may be hostile: the producer checks every head it reads, the consumer every length. Nothing
+//! here makes a system call except the park (one `membarrier`); ringing a doorbell is the link's business, told by
+//! the `bool` that `commit`, `release` and `publish` return.
+//!
+//! Read `layout` first, then `producer` and `consumer`; `sync` holds the atomics (loom's under `cfg(loom)`) and
+//! the park's fences; `mapped` is the part that touches bytes.
+
+mod consumer;
+mod layout;
+#[cfg(not(loom))]
+mod mapped;
+mod producer;
+pub mod sync;
+
+pub use consumer::Consumer;
+pub use layout::{Descriptor, LINE_BYTES, RingMemory, frame_bytes_max, padded};
+#[cfg(not(loom))]
+pub use mapped::MappedRing;
+pub use producer::Producer;
