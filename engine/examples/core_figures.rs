@@ -174,7 +174,8 @@ fn lists(count: usize, repeats: usize) {
                 _ => pair.worker.push_pull(table, keys, vec![given.clone()], given, options, up),
             };
             let outcome = pair.wait(task.expect("accepted"));
-            let back = if way == 0 { outcome.parts.into_iter().next().expect("returned") } else { outcome.values };
+            let back =
+                if way == 0 { outcome.parts.into_iter().next().expect("returned") } else { outcome.values };
             values = black_box(back.into_vec());
             if repeat >= 2 {
                 *total += began.elapsed().as_nanos() as f64 / list.len() as f64 / repeats as f64;
@@ -193,8 +194,9 @@ fn fresh_keys() {
     let table = TableHandle::from(&spec);
     let mut pair = Pair::new(&spec);
     let (lists, count) = (40, 100_000);
-    let prepared: Vec<KeyList> =
-        (0..lists).map(|seed| KeyList::new(random_keys(count, seed * 1_000_000_007)).expect("sorted")).collect();
+    let prepared: Vec<KeyList> = (0..lists)
+        .map(|seed| KeyList::new(random_keys(count, seed * 1_000_000_007)).expect("sorted"))
+        .collect();
     let mut values = vec![1f32; count];
     let began = Instant::now();
     for list in &prepared {
@@ -230,13 +232,17 @@ fn dense(bytes: usize) {
                 _ => pair.worker.pull(table, keys, given, options, &mut pair.up),
             };
             let outcome = pair.wait(task.expect("accepted"));
-            let back = if way == 0 { outcome.parts.into_iter().next().expect("returned") } else { outcome.values };
+            let back =
+                if way == 0 { outcome.parts.into_iter().next().expect("returned") } else { outcome.values };
             values = black_box(back.into_vec());
             *total += began.elapsed().as_secs_f64();
         }
     }
     let rate = seconds.map(|seconds| bytes as f64 * f64::from(repeats) / seconds / 1e9);
-    println!("dense {:>8} bytes: push {:5.1} GB/s  pull {:5.1} GB/s (both sides on one core)", bytes, rate[0], rate[1]);
+    println!(
+        "dense {:>8} bytes: push {:5.1} GB/s  pull {:5.1} GB/s (both sides on one core)",
+        bytes, rate[0], rate[1]
+    );
 }
 
 fn main() {

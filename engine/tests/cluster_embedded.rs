@@ -39,7 +39,8 @@ fn run(servers: u32, workers: u32, body: impl Fn(&mut Worker) + Send + Sync + Co
 #[test]
 fn what_is_pushed_is_what_is_pulled_by_everybody() {
     let end = run(3, 2, |worker| {
-        let table = worker.create_table(&spec(0, StoreKind::Sparse, Aggregation::Immediate, 2), LIMIT).unwrap();
+        let table =
+            worker.create_table(&spec(0, StoreKind::Sparse, Aggregation::Immediate, 2), LIMIT).unwrap();
         let rank = u64::from(worker.rank());
         // Interleaved keys, so that every shard has some of both workers.
         let list = KeyList::new((0..500).map(|i| 2 * i + rank).collect()).unwrap();
@@ -64,8 +65,9 @@ fn an_aggregated_push_pull_gives_every_worker_the_sum() {
         let range = KeyRange::new(0, 999).unwrap();
         for time in 1..=5u64 {
             let mine = vec![(worker.rank() + 1) as f32; 1000];
-            let task =
-                worker.push_pull(table, Keys::Range(range), vec![mine], Vec::new(), Options::at(time)).unwrap();
+            let task = worker
+                .push_pull(table, Keys::Range(range), vec![mine], Vec::new(), Options::at(time))
+                .unwrap();
             let Values::F32(sum) = worker.wait(task, LIMIT).unwrap().values else { panic!("f32 expected") };
             assert_eq!(sum, vec![6.0 * time as f32; 1000]);
         }
@@ -76,7 +78,8 @@ fn an_aggregated_push_pull_gives_every_worker_the_sum() {
 #[test]
 fn a_thousand_one_key_pushes_each_count_once() {
     let end = run(2, 2, |worker| {
-        let table = worker.create_table(&spec(0, StoreKind::Sparse, Aggregation::Immediate, 1), LIMIT).unwrap();
+        let table =
+            worker.create_table(&spec(0, StoreKind::Sparse, Aggregation::Immediate, 1), LIMIT).unwrap();
         for key in 0..1000 {
             worker.push_one(table, key, &[1.0f32], LIMIT).unwrap();
         }
@@ -92,7 +95,8 @@ fn a_thousand_one_key_pushes_each_count_once() {
 #[test]
 fn a_refusal_is_an_error_of_its_task_only() {
     let end = run(1, 1, |worker| {
-        let table = worker.create_table(&spec(0, StoreKind::Sparse, Aggregation::Immediate, 1), LIMIT).unwrap();
+        let table =
+            worker.create_table(&spec(0, StoreKind::Sparse, Aggregation::Immediate, 1), LIMIT).unwrap();
         let task = worker.call(table, Target::All, "no such verb", vec![], Options::default()).unwrap();
         let error = worker.wait(task, LIMIT).unwrap_err();
         assert!(matches!(error, WorkerError::Task(TaskError::Refused { .. })), "{error}");

@@ -38,7 +38,8 @@ fn child() {
         join_deadline: Duration::from_secs(10),
     };
     let carrier: CarrierWish = variable("CARRIER").unwrap().parse().unwrap();
-    let result = if role == "server" { server(membership, carrier) } else { worker(membership, carrier, &role) };
+    let result =
+        if role == "server" { server(membership, carrier) } else { worker(membership, carrier, &role) };
     match result {
         Ok(()) => std::process::exit(0),
         Err(error) => {
@@ -90,8 +91,9 @@ fn train(worker: &mut Worker) -> Result<(), String> {
     let share = (1..=worker.workers()).sum::<u32>() as f32;
     for time in 1..=ROUNDS {
         let mine = vec![(worker.rank() + 1) as f32; 100_000];
-        let task =
-            worker.push_pull(table, Keys::Range(range), vec![mine], Vec::new(), Options::at(time)).map_err(text)?;
+        let task = worker
+            .push_pull(table, Keys::Range(range), vec![mine], Vec::new(), Options::at(time))
+            .map_err(text)?;
         let values = worker.wait(task, LIMIT).map_err(text)?.values;
         if values != Values::F32(vec![share * time as f32; 100_000]) {
             return Err(format!("wrong sum in round {time}"));
@@ -182,7 +184,10 @@ impl Job {
         loop {
             let event = self.manager.events().recv_timeout(LIMIT).expect("an event in time");
             let found = pick(&event);
-            assert!(found || !matches!(event, Event::Ended(_)), "the job ended early: {event:?} after {seen:?}");
+            assert!(
+                found || !matches!(event, Event::Ended(_)),
+                "the job ended early: {event:?} after {seen:?}"
+            );
             seen.push(event);
             if found {
                 return seen;

@@ -7,7 +7,7 @@
 //! without a branch. Multiply-adds are fused on every path (`mul_add`), also on the scalar one, where a CPU
 //! without FMA pays a library call for it.
 //!
-//! Error of [`exp`](crate::exp::exp), tested over the whole range: at most 1 ulp (both types) from the exact
+//! Error of [`exp()`], tested over the whole range: at most 1 ulp (both types) from the exact
 //! value, denormal results included (there in units of the smallest denormal).
 //! Exactly: exp(+-0) = 1, exp(inf) = inf, exp(-inf) = +0, exp(NaN) = NaN; underflow gives +0, overflow inf.
 

@@ -158,7 +158,7 @@ pub(crate) fn ftrl_loop<T: Real>(w: &mut [T], z: &mut [T], n: &mut [T], g: &[T],
     for (((w, z), n), &g) in w.iter_mut().zip(z).zip(n).zip(g) {
         let squares = *n + g * g;
         let root = squares.sqrt();
-        *z = *z + (g - (root - n.sqrt()) * per_alpha * *w);
+        *z += g - (root - n.sqrt()) * per_alpha * *w;
         *n = squares;
         let shrunk = crate::prox::shrink(*z, rule.l1);
         *w = T::ZERO - shrunk / ((rule.beta + root) * per_alpha + rule.l2);

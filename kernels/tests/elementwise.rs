@@ -128,7 +128,7 @@ fn fused_equals_unfused_across_blocks() {
                 assert_eq!(bits(&sum), bits(&(0..n).map(naive).collect::<Vec<_>>()));
                 sum
             });
-            let check = |name, fused: fn(Three, &[&[f32]], &[&[f32]]), unfused: fn(Three, &[f32], &[f32])| {
+            let check = |name, fused: Fused, unfused: Unfused| {
                 let (mut x, mut y) = (start.clone(), start.clone());
                 isa::with(path, || fused(x.each_mut().map(Vec::as_mut_slice), gs, us));
                 isa::with(path, || unfused(y.each_mut().map(Vec::as_mut_slice), &sums[0], &sums[1]));
@@ -161,6 +161,8 @@ fn fused_equals_unfused_across_blocks() {
     }
 }
 type Three<'a> = [&'a mut [f32]; 3];
+type Fused = fn(Three, &[&[f32]], &[&[f32]]);
+type Unfused = fn(Three, &[f32], &[f32]);
 
 /// f64 kernels against the papers' formulas, one number at a time.
 #[test]

@@ -180,3 +180,13 @@ fn the_last_slots_of_the_number_range_are_handled() {
     assert_eq!(SlotList::new(list.to_vec()).end(), 1 << 32);
     assert_eq!(as_single_run(&[]), None);
 }
+
+#[test]
+fn names_of_instruction_sets_are_checked() {
+    use keyrange_kernels::isa::{Isa, IsaError};
+    for path in isa::available() {
+        assert_eq!(path.to_string().parse(), Ok(path));
+        assert_eq!(isa::with(path, isa::current), path);
+    }
+    assert_eq!("sse9".parse::<Isa>(), Err(IsaError::Unknown("sse9".into())));
+}

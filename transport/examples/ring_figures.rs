@@ -105,6 +105,10 @@ fn sum(bytes: &[u8]) -> u64 {
             *lane = lane.wrapping_add(u64::from_ne_bytes(*word));
         }
     }
+    let (words, rest) = rest.as_chunks::<8>();
+    for (lane, word) in lanes.iter_mut().zip(words) {
+        *lane = lane.wrapping_add(u64::from_ne_bytes(*word));
+    }
     let rest = rest.iter().map(|&b| u64::from(b)).sum();
     lanes.iter().fold(rest, |a, &b| a.wrapping_add(b))
 }
@@ -154,9 +158,14 @@ fn raw_answer([ping, pong]: [&AtomicU64; 2], count: u64) {
 }
 
 fn streams(link: &mut ShmLink, rounds: usize) {
-    for (frame_bytes, count) in
-        [(48usize, 4_000_000u64), (112, 2_000_000), (1024, 1_000_000), (4096, 400_000), (65536, 40_000), (262144, 8_000)]
-    {
+    for (frame_bytes, count) in [
+        (48usize, 4_000_000u64),
+        (112, 2_000_000),
+        (1024, 1_000_000),
+        (4096, 400_000),
+        (65536, 40_000),
+        (262144, 8_000),
+    ] {
         let body = vec![1u8; frame_bytes - WORD_BYTES];
         let mut rates = Vec::new();
         for _ in 0..rounds {

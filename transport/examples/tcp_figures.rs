@@ -15,17 +15,30 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 const ROUNDS: usize = 9;
-const TRIPS: u32 = 12_000;
-const STREAM_BYTES: usize = 1 << 30;
+const TRIPS: u32 = 6_000;
+const STREAM_BYTES: usize = 256 << 20;
 
 fn main() {
     for payload in [56, 1016] {
         let (mut bare, mut link) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            bare.push(on_two_cores(sockets(), |a| bare_trips(a, payload, true), |b| bare_trips(b, payload, false)));
-            link.push(on_two_cores(links(), |a| link_trips(a, payload, true), |b| link_trips(b, payload, false)));
+            bare.push(on_two_cores(
+                sockets(),
+                |a| bare_trips(a, payload, true),
+                |b| bare_trips(b, payload, false),
+            ));
+            link.push(on_two_cores(
+                links(),
+                |a| link_trips(a, payload, true),
+                |b| link_trips(b, payload, false),
+            ));
         }
-        report(&format!("round trip, {} B frames, us", payload + WORD_BYTES), &bare, &link, 1e6 / f64::from(TRIPS));
+        report(
+            &format!("round trip, {} B frames, us", payload + WORD_BYTES),
+            &bare,
+            &link,
+            1e6 / f64::from(TRIPS),
+        );
     }
     for frame in [4096, 16 << 10, 64 << 10, 256 << 10] {
         let (mut bare, mut link) = (Vec::new(), Vec::new());
@@ -33,17 +46,22 @@ fn main() {
             bare.push(on_two_cores(sockets(), |a| bare_send(a, frame), |b| bare_receive(b, frame)));
             link.push(on_two_cores(links(), |a| link_send(a, frame), |b| link_receive(b, frame)));
         }
-        report(&format!("streaming {frame} B frames, s/GiB"), &bare, &link, 1.0);
+        report(
+            &format!("streaming {frame} B frames, s/GiB"),
+            &bare,
+            &link,
+            (1 << 30) as f64 / STREAM_BYTES as f64,
+        );
     }
     let mut burst = Vec::new();
     for _ in 0..ROUNDS {
-        burst.push(on_two_cores(links(), |a| link_burst(a), |b| link_receive_frames(b, BURST_FRAMES)));
+        burst.push(on_two_cores(links(), link_burst, |b| link_receive_frames(b, BURST_FRAMES)));
     }
     let seconds = median(&burst).as_secs_f64();
     println!("64 B frames, committed as fast as possible: {:.2} M/s", BURST_FRAMES as f64 / seconds / 1e6);
 }
 
-const BURST_FRAMES: usize = 4_000_000;
+const BURST_FRAMES: usize = 2_000_000;
 
 fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
@@ -53,7 +71,11 @@ fn median(times: &[Duration]) -> Duration {
 
 fn report(what: &str, bare: &[Duration], link: &[Duration], scale: f64) {
     let (bare, link) = (median(bare).as_secs_f64() * scale, median(link).as_secs_f64() * scale);
-    println!("{what}: bare {bare:.3}, link {link:.3}, link/bare {:.3}, bare/link {:.3}", link / bare, bare / link);
+    println!(
+        "{what}: bare {bare:.3}, link {link:.3}, link/bare {:.3}, bare/link {:.3}",
+        link / bare,
+        bare / link
+    );
 }
 
 fn pin(core: usize) {

@@ -81,7 +81,9 @@ fn a_peer_that_sends_no_ring_is_named_within_the_deadline() {
     assert_eq!(shm::connect(a, config).unwrap_err(), ConnectError::PeerGone);
     let (a, mut rude) = UnixStream::pair().unwrap();
     std::io::Write::write_all(&mut rude, b"GET / HTTP/1.1\r\nHost: keyrange\r\n").unwrap();
-    assert!(matches!(shm::connect(a, config).unwrap_err(), ConnectError::Protocol(text) if text.contains("magic")));
+    assert!(
+        matches!(shm::connect(a, config).unwrap_err(), ConnectError::Protocol(text) if text.contains("magic"))
+    );
 }
 
 #[test]

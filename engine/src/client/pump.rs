@@ -64,7 +64,7 @@ impl Pump {
         core: WorkerCore,
         links: Links,
         notices: Arc<Notices>,
-            dialer: Option<Dialer>,
+        dialer: Option<Dialer>,
         mending: Mending,
         server_of: Vec<NodeName>,
     ) -> Self {
@@ -171,7 +171,8 @@ impl Pump {
         }
         tracing::debug!(peer = %name, %end, "a link ended");
         let now = Instant::now();
-        let is_tcp = self.dialer.as_ref().is_some_and(|dialer| dialer.kind_of(peer.0) == Some(CarrierKind::Tcp));
+        let is_tcp =
+            self.dialer.as_ref().is_some_and(|dialer| dialer.kind_of(peer.0) == Some(CarrierKind::Tcp));
         self.broken.push(Broken { peer, end, since: now, next_try: now, is_tcp });
         Ok(())
     }

@@ -175,10 +175,11 @@ impl Worker {
         row: &[V],
         limit: Duration,
     ) -> Result<TaskId, WorkerError> {
-        let mut attempt = |pump: &mut Pump| match pump.core.push_one(table, key, row, u64::MAX, &mut pump.links) {
-            Err(SubmitError::Busy { .. }) => None,
-            result => Some(result),
-        };
+        let mut attempt =
+            |pump: &mut Pump| match pump.core.push_one(table, key, row, u64::MAX, &mut pump.links) {
+                Err(SubmitError::Busy { .. }) => None,
+                result => Some(result),
+            };
         match self.pump.run(Instant::now() + limit, &mut attempt)? {
             Some(result) => Ok(result?),
             None => Err(self.timed_out("room for a request", limit, Vec::new())),

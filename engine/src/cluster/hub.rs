@@ -90,6 +90,7 @@ impl Voice for HubVoice {
     }
 
     fn close(&self) {
-        self.hub.with_core(|core, _, out| core.lost(self.connection, "its thread ended without a good-bye", out));
+        self.hub
+            .with_core(|core, _, out| core.lost(self.connection, "its thread ended without a good-bye", out));
     }
 }

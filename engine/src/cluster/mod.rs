@@ -16,13 +16,13 @@ use keyrange_transport::in_process::pair;
 use crate::client::{Mending, Pump, Worker};
 use crate::manager::message::{Registration, ToManager};
 use crate::manager::{Event, HostFingerprint, JobEnd, JobPlan, NodeName, Role, Session, Start};
+use crate::node::NodeError;
 use crate::node::inbox::Inbox;
 use crate::node::links::Links;
 use crate::node::open::ring_config;
 use crate::node::server::new_shard_core;
 use crate::node::shard_thread::{ShardNews, ShardThread};
 use crate::node::worker::new_worker_core;
-use crate::node::NodeError;
 use crate::session::PeerId;
 use crate::update::Registry;
 
@@ -56,7 +56,9 @@ impl Embedded {
                     what: "making a link",
                     error: std::io::Error::other(error),
                 })?;
-                links.install(PeerId(start.rank), Box::new(near)).map_err(NodeError::os("watching a link"))?;
+                links
+                    .install(PeerId(start.rank), Box::new(near))
+                    .map_err(NodeError::os("watching a link"))?;
                 inbox.give(PeerId(worker), Box::new(far));
             }
             cluster.shards.push(serve(session, &start, inbox, functions)?);

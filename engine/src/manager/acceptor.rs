@@ -53,7 +53,9 @@ impl Bound {
         let thread = {
             let shared = shared.clone();
             let listeners = self.listeners;
-            thread::Builder::new().name("acceptor".into()).spawn(move || run(&listeners, &shared, &welcome))?
+            thread::Builder::new()
+                .name("acceptor".into())
+                .spawn(move || run(&listeners, &shared, &welcome))?
         };
         Ok(Acceptor { shared, thread: Some(thread) })
     }
@@ -86,7 +88,9 @@ fn run(listeners: &[Listener], shared: &Arc<Shared>, welcome: &Welcome) {
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&shared.bell, PollFlags::IN)];
         let crowded = shared.handshakes.load(Ordering::Acquire) >= HANDSHAKES_MAX;
         if !crowded {
-            fds.extend(listeners.iter().map(|listener| PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)));
+            fds.extend(
+                listeners.iter().map(|listener| PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)),
+            );
         }
         let limit = if crowded { BREATHER } else { Duration::from_secs(3600) };
         if let Err(error) = poll_for(&mut fds, limit) {

@@ -235,14 +235,7 @@ impl ManagerCore {
         self.names.insert(from, name);
         self.nodes.insert(
             name,
-            Node {
-                connection: from,
-                registration,
-                heard: now,
-                silent: false,
-                ready: false,
-                finished: false,
-            },
+            Node { connection: from, registration, heard: now, silent: false, ready: false, finished: false },
         );
         if self.missing().is_empty() {
             self.start(now, out);
@@ -359,9 +352,8 @@ impl ManagerCore {
         if now < self.phase_until {
             return;
         }
-        let list = |names: Vec<NodeName>| {
-            names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        };
+        let list =
+            |names: Vec<NodeName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let those = |wanted: &dyn Fn(&NodeName, &Node) -> bool| -> Vec<NodeName> {
             self.nodes.iter().filter(|(name, node)| wanted(name, node)).map(|(name, _)| *name).collect()
         };
@@ -408,8 +400,7 @@ impl ManagerCore {
                 .filter(|name| !entry.arrived.contains(name))
                 .collect();
             for name in &entry.arrived {
-                let message =
-                    FromManager::BarrierMissing { name: barrier.clone(), missing: missing.clone() };
+                let message = FromManager::BarrierMissing { name: barrier.clone(), missing: missing.clone() };
                 out.push(Output::Send(self.nodes[name].connection, message));
             }
         }

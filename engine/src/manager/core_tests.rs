@@ -96,7 +96,9 @@ fn when_the_last_node_registers_everybody_gets_the_same_map() {
     let starts: Vec<_> = bench
         .out
         .iter()
-        .filter_map(|o| if let Output::Send(c, FromManager::Start(s)) = o { Some((*c, s.clone())) } else { None })
+        .filter_map(
+            |o| if let Output::Send(c, FromManager::Start(s)) = o { Some((*c, s.clone())) } else { None },
+        )
         .collect();
     for (connection, start) in &starts {
         assert_eq!(start.rank, u32::from(*connection == 6));

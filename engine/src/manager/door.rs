@@ -74,12 +74,19 @@ impl Door {
     }
 
     /// Shows a peer that connected through the handshake.
-    pub fn admit(&self, stream: &Stream, me: Option<NodeName>, ring_bytes: u32, deadline: Instant) -> Result<Visitor, DoorError> {
+    pub fn admit(
+        &self,
+        stream: &Stream,
+        me: Option<NodeName>,
+        ring_bytes: u32,
+        deadline: Instant,
+    ) -> Result<Visitor, DoorError> {
         let served = match stream {
             Stream::Unix(_) => [CarrierKind::Shm],
             Stream::Tcp(_) => [CarrierKind::Tcp],
         };
-        let peer = handshake::respond(stream, &self.credentials, &identity(me, ring_bytes), &served, deadline)?;
+        let peer =
+            handshake::respond(stream, &self.credentials, &identity(me, ring_bytes), &served, deadline)?;
         let name = match (peer.identity.role, peer.identity.node) {
             (ROLE_SERVER | ROLE_WORKER, NO_RANK) => None,
             (ROLE_SERVER, rank) => Some(NodeName::server(rank)),

@@ -68,7 +68,7 @@ impl LineReader {
     }
 
     /// The next complete message.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, LineError> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, LineError> {
         let Some(offset) = self.bytes[self.scanned..].iter().position(|&byte| byte == b'\n') else {
             self.scanned = self.bytes.len();
             if self.scanned - self.taken > LINE_BYTES_MAX {
@@ -153,12 +153,15 @@ mod tests {
             for part in [&text[..cut], &text[cut..]] {
                 let mut source = part;
                 while reader.fill(&mut source).unwrap() == Filled::Some {
-                    while let Some(value) = reader.next().unwrap() {
+                    while let Some(value) = reader.next_message().unwrap() {
                         seen.push(value);
                     }
                 }
             }
-            assert_eq!(seen, [serde_json::json!("one"), serde_json::json!([1, 2]), serde_json::json!("three")]);
+            assert_eq!(
+                seen,
+                [serde_json::json!("one"), serde_json::json!([1, 2]), serde_json::json!("three")]
+            );
         }
     }
 
@@ -168,7 +171,7 @@ mod tests {
         let mut source = io::repeat(b'x');
         let error = loop {
             reader.fill(&mut source).unwrap();
-            if let Err(error) = reader.next::<serde_json::Value>() {
+            if let Err(error) = reader.next_message::<serde_json::Value>() {
                 break error;
             }
         };
@@ -180,7 +183,7 @@ mod tests {
     fn rubbish_is_an_error_not_a_panic() {
         let mut reader = LineReader::default();
         reader.fill(&mut &b"\x00\xff{{{\n"[..]).unwrap();
-        assert!(matches!(reader.next::<serde_json::Value>(), Err(LineError::Malformed(_))));
+        assert!(matches!(reader.next_message::<serde_json::Value>(), Err(LineError::Malformed(_))));
     }
 
     #[test]

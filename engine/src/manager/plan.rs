@@ -78,7 +78,11 @@ impl JobPlan {
             return wrong("ring_bytes", "a power of two from 4 KiB to 1 GiB", self.ring_bytes.to_string());
         }
         if !self.window_requests.is_power_of_two() || !(64..=1 << 20).contains(&self.window_requests) {
-            return wrong("window_requests", "a power of two from 64 to 2^20", self.window_requests.to_string());
+            return wrong(
+                "window_requests",
+                "a power of two from 64 to 2^20",
+                self.window_requests.to_string(),
+            );
         }
         Ok(())
     }

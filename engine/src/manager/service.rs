@@ -241,7 +241,8 @@ impl Service {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        let peer = Peer { stream, reader: LineReader::default(), writer: LineWriter::default(), closing: false };
+        let peer =
+            Peer { stream, reader: LineReader::default(), writer: LineWriter::default(), closing: false };
         self.connections.insert(self.next, peer);
         self.next += 1;
     }
@@ -260,7 +261,7 @@ impl Service {
             }
         }
         loop {
-            match peer.reader.next::<ToManager>() {
+            match peer.reader.next_message::<ToManager>() {
                 Ok(Some(_)) if peer.closing => {}
                 Ok(Some(message)) => self.core.handle(self.began.elapsed(), connection, message, out),
                 Ok(None) => break,

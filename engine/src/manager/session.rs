@@ -216,7 +216,9 @@ impl Session {
         voice.say(first).map_err(std::io::Error::other)?;
         let listener = {
             let (notices, voice) = (notices.clone(), voice.clone());
-            thread::Builder::new().name("manager-link".into()).spawn(move || listen(stream, &notices, &voice))?
+            thread::Builder::new()
+                .name("manager-link".into())
+                .spawn(move || listen(stream, &notices, &voice))?
         };
         Ok(Session { notices, voice, listener: Some(listener) })
     }
@@ -236,9 +238,9 @@ impl Session {
         if let Some(end) = self.notices.end() {
             return Err(end);
         }
-        self.voice.say(message).map_err(|reason| {
-            self.notices.end().unwrap_or(SessionEnd::ManagerGone { reason })
-        })
+        self.voice
+            .say(message)
+            .map_err(|reason| self.notices.end().unwrap_or(SessionEnd::ManagerGone { reason }))
     }
 
     /// Says good-bye in good order, whatever has happened before (an aborted job needs none).
@@ -312,7 +314,7 @@ fn listen_until_end(stream: &mut Stream, notices: &Notices, voice: &SocketVoice)
         if reader.fill(stream).map_err(|error| error.to_string())? == Filled::End {
             return Ok(());
         }
-        while let Some(message) = reader.next::<FromManager>().map_err(|error| error.to_string())? {
+        while let Some(message) = reader.next_message::<FromManager>().map_err(|error| error.to_string())? {
             notices.deliver(message);
         }
     }

@@ -100,10 +100,7 @@ impl Stream {
 
 fn worth_retrying(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, Interrupted, NotFound, WouldBlock};
-    matches!(
-        error.kind(),
-        ConnectionRefused | NotFound | WouldBlock | Interrupted | AddrNotAvailable
-    )
+    matches!(error.kind(), ConnectionRefused | NotFound | WouldBlock | Interrupted | AddrNotAvailable)
 }
 
 impl AsFd for Stream {

@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use super::{
-    Flags, HEADER_BYTES, Header, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, VERSION, Element, pad64,
+    Element, Flags, HEADER_BYTES, Header, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, VERSION,
+    pad64,
 };
 use crate::key_range::{Key, KeyRange};
 
@@ -116,7 +117,7 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Misaligned { address });
         }
         // One copy, checked from here on; what the peer does to the original no longer matters.
-        let header: Header = bytemuck::pod_read_unaligned(raw);
+        let header = Header::from_bytes(raw);
         let expected = header.checksum();
         if expected != header.tag {
             return Err(DecodeError::Checksum { expected, got: header.tag });
@@ -231,6 +232,9 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Parts { parts: self.header.parts, value_type: self.header.value_type });
         }
         let array_bytes = self.array_bytes::<V>(width);
+        if parts > 0 && array_bytes > self.bytes.len() {
+            return Err(DecodeError::Length { expected: array_bytes, got: self.bytes.len() });
+        }
         let layout = Layout::new(self.key_bytes(), array_bytes, parts);
         if layout.frame_bytes != self.bytes.len() {
             return Err(DecodeError::Length { expected: layout.frame_bytes, got: self.bytes.len() });
@@ -240,7 +244,7 @@ impl<'a> Frame<'a> {
 
     #[inline]
     fn array_bytes<V: Element>(&self, width: usize) -> usize {
-        self.header.key_count as usize * width * size_of::<V>()
+        (self.header.key_count as usize).saturating_mul(width).saturating_mul(size_of::<V>())
     }
 
     /// Checks as [`Frame::value_bytes`] does and returns the value arrays (the first `parts` entries; the rest are

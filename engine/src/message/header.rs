@@ -39,6 +39,12 @@ impl Header {
         Header { version: VERSION, kind: kind as u8, ..Header::default() }
     }
 
+    /// The header in these bytes, copied and unchecked.
+    #[inline]
+    pub fn from_bytes(bytes: &[u8; 64]) -> Header {
+        bytemuck::pod_read_unaligned(bytes)
+    }
+
     /// Checksum of bytes 8..64: any single flipped bit changes it, and a stray frame passes once in 2^32.
     ///
     /// Seven words, mixed by four independent 64x64 multiplications (about 2 ns).

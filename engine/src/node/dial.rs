@@ -81,7 +81,8 @@ mod tests {
             ring_bytes: 0,
             servers: vec![server(0, 0, 2), server(1, 2, 1), server(2, 3, 3)],
         };
-        let found: Vec<_> = (0..6).map(|shard| (dialer.name_of(shard).rank, dialer.server_of(shard).1)).collect();
+        let found: Vec<_> =
+            (0..6).map(|shard| (dialer.name_of(shard).rank, dialer.server_of(shard).1)).collect();
         assert_eq!(found, [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (2, 2)]);
     }
 }

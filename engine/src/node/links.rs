@@ -12,6 +12,9 @@ use crate::session::{Outbox, OutboxError, PeerId};
 /// At most this many frames of one peer before the next peer's turn.
 const FRAMES_PER_TURN: usize = 64;
 
+/// What to do with a received frame: from whom, its bytes, where answers go. The error is a broken protocol.
+pub(crate) type Handler<'a> = dyn FnMut(PeerId, &[u8], &mut dyn Outbox) -> Result<(), String> + 'a;
+
 /// One link. With an end it is only waiting to be buried: nothing is sent or received any more.
 #[derive(Default)]
 struct Slot {
@@ -130,7 +133,7 @@ impl Links {
     pub(crate) fn turn(
         &mut self,
         peer: PeerId,
-        handle: &mut dyn FnMut(PeerId, &[u8], &mut dyn Outbox) -> Result<(), String>,
+        handle: &mut Handler<'_>,
     ) -> usize {
         let mut count = 0;
         match self.try_turn(peer, &mut count, handle) {
@@ -144,7 +147,7 @@ impl Links {
         &mut self,
         peer: PeerId,
         count: &mut usize,
-        handle: &mut dyn FnMut(PeerId, &[u8], &mut dyn Outbox) -> Result<(), String>,
+        handle: &mut Handler<'_>,
     ) -> Result<(), LinkEnd> {
         let Some(link) = self.get_mut(peer) else { return Ok(()) };
         // Frames the peer had committed before it went away are still delivered, so its end waits for them.
@@ -170,7 +173,7 @@ impl Links {
         &mut self,
         peer: PeerId,
         frame: &Frame,
-        handle: &mut dyn FnMut(PeerId, &[u8], &mut dyn Outbox) -> Result<(), String>,
+        handle: &mut Handler<'_>,
     ) -> Result<(), String> {
         let Some(link) = self.get_mut(peer) else { return Ok(()) };
         let bytes: *const [u8] = link.bytes(frame);
@@ -230,9 +233,7 @@ fn send(
     let Some(link) = slot.up() else { return Err(OutboxError::Gone) };
     let end = match link.try_claim(frame_bytes) {
         Ok(memory) => {
-            let mut whole = vec![0u8; frame_bytes];
-            let tag = fill(&mut whole);
-            memory.copy_from_slice(&whole[8..]);
+            let tag = fill(memory);
             link.commit(tag);
             return Ok(());
         }

@@ -61,7 +61,9 @@ pub(super) fn wait_start(membership: &Membership, session: &Session) -> Result<S
 
 fn reachable(address: &Address, own_ip: Option<IpAddr>) -> Address {
     match (address, own_ip) {
-        (Address::Tcp(place), Some(ip)) if place.ip().is_unspecified() => Address::Tcp((ip, place.port()).into()),
+        (Address::Tcp(place), Some(ip)) if place.ip().is_unspecified() => {
+            Address::Tcp((ip, place.port()).into())
+        }
         _ => address.clone(),
     }
 }

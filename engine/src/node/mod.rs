@@ -19,6 +19,6 @@ pub(crate) mod worker;
 
 pub use error::NodeError;
 pub use meet::Membership;
-pub use shard_thread::ShardSummary;
 pub use server::{ServerConfig, ServerSummary, run_server};
+pub use shard_thread::ShardSummary;
 pub use worker::connect_worker;

@@ -65,7 +65,8 @@ impl ShardThread {
     fn serve(&mut self) -> Result<ShardSummary, NodeError> {
         let workers = self.core.config().workers as usize;
         let watched = [self.inbox.as_fd(), self.notices.news()];
-        let mut links = Links::new(workers, self.busy_threads, &watched).map_err(NodeError::os("making a waiter"))?;
+        let mut links =
+            Links::new(workers, self.busy_threads, &watched).map_err(NodeError::os("making a waiter"))?;
         let mut met = vec![false; workers];
         loop {
             match self.notices.end() {
@@ -83,7 +84,8 @@ impl ShardThread {
                 self.notices.drain_news();
             }
         }
-        let summary = ShardSummary { traffic: links.stats(), core: self.core.stats(), bytes: self.core.bytes() };
+        let summary =
+            ShardSummary { traffic: links.stats(), core: self.core.stats(), bytes: self.core.bytes() };
         links.close_all();
         Ok(summary)
     }
@@ -92,7 +94,11 @@ impl ShardThread {
     fn welcome(&mut self, links: &mut Links, met: &mut [bool]) -> Result<(), NodeError> {
         for (worker, link) in self.inbox.take() {
             if worker.0 as usize >= links.len() {
-                tracing::warn!(worker = worker.0, workers = links.len(), "a link of a worker that does not exist");
+                tracing::warn!(
+                    worker = worker.0,
+                    workers = links.len(),
+                    "a link of a worker that does not exist"
+                );
                 continue;
             }
             if let Err(error) = self.core.connect(worker.0, EPOCH) {

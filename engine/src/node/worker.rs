@@ -82,10 +82,7 @@ fn dial_watching(
 }
 
 /// The protocol's state for this worker over these links.
-pub(crate) fn new_worker_core(
-    start: &Start,
-    links: &mut Links,
-) -> Result<WorkerCore, NodeError> {
+pub(crate) fn new_worker_core(start: &Start, links: &mut Links) -> Result<WorkerCore, NodeError> {
     let map = Arc::new(range_map(start)?);
     let defaults = CoreConfig::new(start.rank);
     let frame_bytes_max = links.iter_mut().map(|(_, link)| link.frame_bytes_max()).min();

@@ -95,3 +95,38 @@ impl Received {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn verdicts_are_those_of_a_memory_that_forgets_nothing(steps in prop::collection::vec((0..200u64, any::<bool>()), 1..400)) {
+            let mut received = Received::new(64);
+            let (mut all, mut newest) = (HashMap::new(), 0u64);
+            for (back, refused) in steps {
+                let sequence = (newest + 70).saturating_sub(back);
+                let expected = match all.get(&sequence) {
+                    _ if sequence == 0 || sequence > newest + 64 => Verdict::Impossible,
+                    _ if sequence + 64 <= newest => Verdict::Ancient,
+                    Some(&outcome) => Verdict::Repeated(outcome),
+                    None => Verdict::New,
+                };
+                prop_assert_eq!(received.check(sequence), expected);
+                if expected == Verdict::New {
+                    let outcome = if refused { Outcome::Refused } else { Outcome::Applied };
+                    received.record(sequence, outcome);
+                    all.insert(sequence, outcome);
+                    newest = newest.max(sequence);
+                }
+            }
+        }
+    }
+}

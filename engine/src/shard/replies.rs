@@ -26,6 +26,9 @@ pub(super) enum Reply {
     Bytes { kind: Kind, sequence: u64, aux: u32, bytes: Vec<u8> },
 }
 
+/// What a call came to.
+type Answer = Result<Vec<u8>, Refusal>;
+
 /// One worker, as the shard sees it.
 pub(super) struct Session {
     pub epoch: u32,
@@ -36,7 +39,7 @@ pub(super) struct Session {
     acks: (u64, u32),
     queue: VecDeque<Reply>,
     /// The last answers to calls, for repetitions.
-    answers: VecDeque<(u64, Result<Vec<u8>, Refusal>)>,
+    answers: VecDeque<(u64, Answer)>,
     /// Bytes of contributions that wait.
     pub held_bytes: usize,
 }
@@ -81,14 +84,14 @@ impl Session {
         self.queue.len() + usize::from(self.acks.1 > 0)
     }
 
-    pub fn remember_answer(&mut self, sequence: u64, answer: Result<Vec<u8>, Refusal>) {
+    pub fn remember_answer(&mut self, sequence: u64, answer: Answer) {
         if self.answers.len() == CALLS_MAX {
             self.answers.pop_front();
         }
         self.answers.push_back((sequence, answer));
     }
 
-    pub fn answer_to(&self, sequence: u64) -> Option<Result<Vec<u8>, Refusal>> {
+    pub fn answer_to(&self, sequence: u64) -> Option<Answer> {
         self.answers.iter().find(|(of, _)| *of == sequence).map(|(_, answer)| answer.clone())
     }
 
@@ -159,7 +162,12 @@ impl Sender<'_> {
         out.send(self.peer, HEADER_BYTES + bytes.len(), &mut |body| compose_bytes(body, header, bytes))
     }
 
-    fn send_refusal(&self, sequence: u64, refusal: &Refusal, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+    fn send_refusal(
+        &self,
+        sequence: u64,
+        refusal: &Refusal,
+        out: &mut dyn Outbox,
+    ) -> Result<(), OutboxError> {
         let header = Header { aux: refusal.code as u32, ..self.header(Kind::Refused, sequence) };
         self.send_bytes(&header, refusal.text.as_bytes(), out)
     }
@@ -200,7 +208,12 @@ impl Sender<'_> {
         }
     }
 
-    fn send_existing(&self, request: &Header, slot: &mut TableSlot, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+    fn send_existing(
+        &self,
+        request: &Header,
+        slot: &mut TableSlot,
+        out: &mut dyn Outbox,
+    ) -> Result<(), OutboxError> {
         let limit = Layout::keys_max(self.config.frame_bytes_max, 1, slot.row_bytes());
         let (keys, at) = slot.table.existing_up_to(request.first, request.last, limit);
         let mut header = self.values_header(request, slot, keys.len());

@@ -92,7 +92,11 @@ impl ShardCore {
             Err(Stop::Fault(fault)) => return Err(fault),
             Err(Stop::NeedKeys) => {
                 self.stats.key_misses += 1;
-                self.answer(rank, Reply::Bytes { kind: Kind::NeedKeys, sequence, aux: 0, bytes: Vec::new() }, out);
+                self.answer(
+                    rank,
+                    Reply::Bytes { kind: Kind::NeedKeys, sequence, aux: 0, bytes: Vec::new() },
+                    out,
+                );
             }
             Err(Stop::Refused(refusal)) => {
                 self.stats.refused += 1;

@@ -5,8 +5,6 @@
 //! completes the update is used where it lies. Then everything is applied once, in the order of the workers' ranks, so the
 //! result does not depend on who came first, to the last bit.
 
-use std::sync::Arc;
-
 use super::CHUNKS_MAX;
 use super::buffers::{Buffer, Buffers};
 use super::core::ShardCore;
@@ -14,7 +12,7 @@ use super::key_cache::Located;
 use super::replies::Reply;
 use super::requests::{Refusal, Stop};
 use super::tables::TableSlot;
-use crate::message::{Chunk, Element, Frame, Header, Kind, Layout, PARTS_MAX, RefusalCode};
+use crate::message::{Chunk, Element, Frame, Header, Kind, Layout, RefusalCode};
 use crate::session::{Outbox, Outcome};
 use crate::table::{AnyTable, Contribution, Table, TableError};
 
@@ -69,7 +67,12 @@ impl OpenUpdate {
 
 impl ShardCore {
     /// Takes in one worker's contribution, and applies the update if it was the last.
-    pub(super) fn contribute(&mut self, rank: u32, frame: &Frame<'_>, out: &mut dyn Outbox) -> Result<(), Stop> {
+    pub(super) fn contribute(
+        &mut self,
+        rank: u32,
+        frame: &Frame<'_>,
+        out: &mut dyn Outbox,
+    ) -> Result<(), Stop> {
         let header = frame.header;
         let chunk = self.check_contribution(rank, &header)?;
         if self.is_finished_before(rank, &header)? {
@@ -125,7 +128,10 @@ impl ShardCore {
         let held_max = self.config.held_bytes_max;
         let limit = |text: String| Err(Refusal::new(RefusalCode::Limit, text));
         if rank >= workers {
-            return limit(format!("updates await workers 0 to {}, got worker {rank}", workers.saturating_sub(1)));
+            return limit(format!(
+                "updates await workers 0 to {}, got worker {rank}",
+                workers.saturating_sub(1)
+            ));
         }
         let chunk = Chunk::from_aux(header.aux).filter(|chunk| usize::from(chunk.count) <= CHUNKS_MAX);
         let Some(chunk) = chunk else {
@@ -138,7 +144,10 @@ impl ShardCore {
         let time = |text: String| Err(Refusal::new(RefusalCode::Time, text));
         let Some(update) = slot.open.get(&header.time) else {
             if slot.open.len() >= open_max {
-                return time(format!("{open_max} updates of this table wait already, the oldest for {}", slot.waits()));
+                return time(format!(
+                    "{open_max} updates of this table wait already, the oldest for {}",
+                    slot.waits()
+                ));
             }
             return Ok(chunk);
         };
@@ -239,7 +248,8 @@ impl TableSlot {
     /// Whom the oldest open update waits for, in words.
     fn waits(&self) -> String {
         let Some((time, update)) = self.open.first_key_value() else { return String::new() };
-        let missing = update.workers.iter().position(|share| share.got == 0 || share.got < share.chunks.len());
+        let missing =
+            update.workers.iter().position(|share| share.got == 0 || share.got < share.chunks.len());
         format!("update {time}: worker {}", missing.unwrap_or(0))
     }
 }
@@ -260,18 +270,22 @@ fn values_bytes<'a>(slot: &TableSlot, frame: &Frame<'a>) -> Result<&'a [u8], Ref
 }
 
 /// One pass over all contributions, in the order of ranks and chunks.
-fn apply_update<V: Element>(table: &mut Table<V>, update: &OpenUpdate, last: &[u8]) -> Result<(), TableError> {
+fn apply_update<V: Element>(
+    table: &mut Table<V>,
+    update: &OpenUpdate,
+    last: &[u8],
+) -> Result<(), TableError> {
     let width = table.spec().width as usize;
-    let arrays: Vec<(&Arc<crate::table::Resolved>, usize, [&[V]; PARTS_MAX])> = update
+    let arrays: Vec<_> = update
         .held()
         .map(|(_, held)| {
             let bytes = held.copy.as_ref().map_or(last, Buffer::bytes);
             let parts = held.header.parts as usize;
             let array_bytes = held.header.key_count as usize * width * size_of::<V>();
-            (&held.located.at, parts, Layout::arrays(bytes, array_bytes, parts))
+            (&*held.located.at, parts, Layout::arrays::<V>(bytes, array_bytes, parts))
         })
         .collect();
     let contributions: Vec<Contribution<'_, V>> =
-        arrays.iter().map(|(at, count, parts)| Contribution { at, parts: &parts[..*count] }).collect();
+        arrays.iter().map(|&(at, count, ref parts)| Contribution { at, parts: &parts[..count] }).collect();
     table.apply_sum(&contributions)
 }

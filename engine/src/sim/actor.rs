@@ -90,7 +90,12 @@ impl Actor {
     }
 
     /// One turn: what is finished is checked, what may begin begins.
-    pub fn turn(&mut self, config: &SimConfig, stage: &mut Stage, network: &mut Network) -> Result<(), String> {
+    pub fn turn(
+        &mut self,
+        config: &SimConfig,
+        stage: &mut Stage,
+        network: &mut Network,
+    ) -> Result<(), String> {
         let now = std::time::Duration::from_millis(network.now);
         self.core.poll(now, &mut network.of_worker(self.rank));
         self.harvest(config, stage)?;
@@ -171,7 +176,8 @@ impl Actor {
         let out = &mut network.of_worker(self.rank);
         let failed = |error: SubmitError| error.to_string();
         if both {
-            let task = self.core.push_pull(table, keys(), parts, into, Options::at(time), out).map_err(failed)?;
+            let task =
+                self.core.push_pull(table, keys(), parts, into, Options::at(time), out).map_err(failed)?;
             self.note_update(time, task, Request::Update(time));
         } else {
             let push = self.core.push(table, keys(), parts, Options::at(time), out).map_err(failed)?;
@@ -190,7 +196,12 @@ impl Actor {
     }
 
     /// Begins one request of the script; false if there is no room for it now.
-    fn begin(&mut self, config: &SimConfig, stage: &mut Stage, network: &mut Network) -> Result<bool, String> {
+    fn begin(
+        &mut self,
+        config: &SimConfig,
+        stage: &mut Stage,
+        network: &mut Network,
+    ) -> Result<bool, String> {
         let list = stage.lists[network.random.random_range(0..stage.lists.len())].clone();
         let table = handle(SUMS, Aggregation::Immediate);
         let since = stage.ledger.moment();
@@ -272,5 +283,6 @@ fn check_update(config: &SimConfig, stage: &Stage, key: Key, value: f64, time: u
         let settled = of == time || of + config.tau < time;
         settled && holds(worker)
     };
-    check(value, config.times as usize * workers, must).map_err(|text| format!("update {time}, key {key}: {text}"))
+    check(value, config.times as usize * workers, must)
+        .map_err(|text| format!("update {time}, key {key}: {text}"))
 }

@@ -24,7 +24,9 @@ const UNREST_TICKS: u64 = 2_000;
 
 /// Something happened that must not.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("seed {seed}, tick {tick}: {text}\nreplay: cargo run --release -p keyrange --example sim -- --seed {seed}")]
+#[error(
+    "seed {seed}, tick {tick}: {text}\nreplay: cargo run --release -p keyrange --example sim -- --seed {seed}"
+)]
 pub struct Violation {
     /// The schedule.
     pub seed: u64,
@@ -210,7 +212,8 @@ impl<'a> World<'a> {
                 let holds = |worker: usize| self.stage.shares[worker].as_slice().binary_search(&key).is_ok();
                 let must = |index: usize| holds(index % workers);
                 let strokes = self.config.times as usize * workers;
-                check(value, strokes, must).map_err(|text| format!("after all updates, key {key}: {text}"))?;
+                check(value, strokes, must)
+                    .map_err(|text| format!("after all updates, key {key}: {text}"))?;
             }
         }
         Ok(())
@@ -249,7 +252,8 @@ fn make_stage(config: &SimConfig, random: &mut Xoshiro256PlusPlus) -> Result<Sta
     universe.dedup();
     let mut subset = |probability: f64| {
         let keys: Vec<Key> = universe.iter().copied().filter(|_| random.random_bool(probability)).collect();
-        KeyList::new(if keys.is_empty() { vec![universe[0]] } else { keys }).map_err(|error| error.to_string())
+        KeyList::new(if keys.is_empty() { vec![universe[0]] } else { keys })
+            .map_err(|error| error.to_string())
     };
     let mut lists = vec![subset(0.05)?];
     for _ in 0..3 {

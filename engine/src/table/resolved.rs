@@ -125,7 +125,7 @@ impl Slots {
     pub(super) fn end(&self) -> usize {
         match self {
             Self::Run { start, len } => *start as usize + *len as usize,
-            Self::List(slots) | Self::Partial { slots, .. } => slots.end() as usize,
+            Self::List(slots) | Self::Partial { slots, .. } => slots.end(),
         }
     }
 }

@@ -11,10 +11,12 @@
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `pieces.rs` (how it is cut), `session.rs` (what is under
-//! way), `core.rs`, `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
+//! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
 
+mod check;
 mod core;
 mod delay;
+mod ending;
 mod pieces;
 mod receive;
 mod request;
@@ -24,8 +26,9 @@ mod tasks;
 
 pub use self::core::{WorkerConfig, WorkerCore};
 pub use delay::BoundedDelay;
+pub use request::{
+    Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,
+    TaskState,
+};
 pub(crate) use send::CACHED_KEYS_MIN;
 pub(crate) use session::CALLS_MAX;
-pub use request::{
-    Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId, TaskState,
-};

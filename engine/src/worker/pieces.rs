@@ -93,14 +93,15 @@ impl Body {
                 let range = if collects { Some(KeyRange::ALL) } else { list.span() };
                 list_pieces(list, range, map, keys_max, collects)
             }
-            What::Keys(Keys::ListIn(list, range)) => {
-                list_pieces(list, Some(*range), map, keys_max, collects)
-            }
+            What::Keys(Keys::ListIn(list, range)) => list_pieces(list, Some(*range), map, keys_max, collects),
             What::Keys(Keys::Range(range)) => range_pieces(*range, map, keys_max as u64),
-            What::Keys(Keys::Existing(range)) => {
-                map.slices_of_range(*range).map(|(shard, range)| bare(shard, range, PieceKeys::Existing)).collect()
+            What::Keys(Keys::Existing(range)) => map
+                .slices_of_range(*range)
+                .map(|(shard, range)| bare(shard, range, PieceKeys::Existing))
+                .collect(),
+            What::Call(Target::Shard(shard), ..) => {
+                vec![bare(*shard as usize, KeyRange::ALL, PieceKeys::None)]
             }
-            What::Call(Target::Shard(shard), ..) => vec![bare(*shard as usize, KeyRange::ALL, PieceKeys::None)],
             What::Call(Target::OwnerOf(key), ..) => {
                 vec![bare(map.shard_of(*key), KeyRange::one(*key), PieceKeys::None)]
             }
@@ -158,4 +159,10 @@ fn range_pieces(range: KeyRange, map: &RangeMap, keys_max: u64) -> Vec<Piece> {
         }
     }
     pieces
+}
+
+/// The next piece of an existing-keys pull whose answer stopped at `last`.
+pub(super) fn rest_of(range: KeyRange, last: u64) -> Option<(KeyRange, PieceKeys)> {
+    let first = last.checked_add(1)?;
+    Some((KeyRange::new(first, range.last()).ok()?, PieceKeys::Existing))
 }

@@ -1,7 +1,7 @@
 //! From answers to finished tasks.
 
-use super::core::{WorkerCore, rest_of};
-use super::pieces::{Body, Found, PieceKeys};
+use super::core::WorkerCore;
+use super::pieces::{Body, Found, PieceKeys, rest_of};
 use super::request::{PeerFault, TaskError, TaskId};
 use super::session::{Flight, Unsent};
 use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};

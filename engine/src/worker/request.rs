@@ -172,7 +172,9 @@ pub enum SubmitError {
         got: usize,
     },
     /// Too many arrays, or of a type that is not the table's.
-    #[error("expected at most {max} value arrays of the table's type {expected_type}, got {got} of type {got_type}")]
+    #[error(
+        "expected at most {max} value arrays of the table's type {expected_type}, got {got} of type {got_type}"
+    )]
     Arrays {
         /// The limit.
         max: usize,

@@ -160,7 +160,10 @@ impl<L: Link> Link for Faulty<L> {
     }
 
     fn try_claim(&mut self, frame_bytes: usize) -> Result<&mut [u8], SendError> {
-        assert!(frame_bytes >= WORD_BYTES, "a frame has at least the carrier's word, got {frame_bytes} bytes");
+        assert!(
+            frame_bytes >= WORD_BYTES,
+            "a frame has at least the carrier's word, got {frame_bytes} bytes"
+        );
         self.abort();
         self.check_alive()?;
         self.check_room(frame_bytes)?;

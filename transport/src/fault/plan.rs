@@ -54,7 +54,9 @@ pub enum FaultError {
         got: String,
     },
     /// No such fault.
-    #[error("fault plan: {got:?} is not known; expected seed, drop, dup, delay, delay_frames, reorder or kill")]
+    #[error(
+        "fault plan: {got:?} is not known; expected seed, drop, dup, delay, delay_frames, reorder or kill"
+    )]
     UnknownKey {
         /// The key.
         got: String,
@@ -104,7 +106,8 @@ impl FromStr for FaultPlan {
         let mut plan = FaultPlan::default();
         let mut seen: Vec<&str> = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (key, text) = part.split_once('=').ok_or_else(|| FaultError::NotAPair { got: part.into() })?;
+            let (key, text) =
+                part.split_once('=').ok_or_else(|| FaultError::NotAPair { got: part.into() })?;
             let (key, text) = (key.trim(), text.trim());
             if seen.contains(&key) {
                 return Err(FaultError::Repeated { key: key.into() });
@@ -204,7 +207,9 @@ mod tests {
         assert_eq!(error("drop"), FaultError::NotAPair { got: "drop".into() });
         assert_eq!(error("dorp=1"), FaultError::UnknownKey { got: "dorp".into() });
         assert_eq!(error("drop=0,drop=1"), FaultError::Repeated { key: "drop".into() });
-        for text in ["drop=1.5", "drop=-0.1", "drop=NaN", "seed=x", "kill=-1", "delay_frames=0", "delay_frames=9999"] {
+        for text in
+            ["drop=1.5", "drop=-0.1", "drop=NaN", "seed=x", "kill=-1", "delay_frames=0", "delay_frames=9999"]
+        {
             assert!(matches!(error(text), FaultError::BadValue { .. }), "{text}");
         }
         assert!(matches!(error("drop=0.6,dup=0.6"), FaultError::TooLikely { .. }));

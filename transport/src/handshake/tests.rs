@@ -139,7 +139,10 @@ fn a_stranger_is_called_a_stranger_and_told_nothing() {
 fn no_byte_of_any_message_can_be_altered() {
     let key = credentials(1, b"secret");
     let mut lengths = vec![0; 6];
-    meet(initiator(key.clone(), 1), responder(key.clone(), 2), |number, bytes| lengths[number] = bytes.len());
+    let (_, ended) = meet(initiator(key.clone(), 1), responder(key.clone(), 2), |number, bytes| {
+        lengths[number] = bytes.len()
+    });
+    ended.unwrap();
     assert_eq!(lengths.iter().filter(|bytes| **bytes > 0).count(), 4);
     for (target, bytes) in lengths.into_iter().enumerate() {
         for at in 0..bytes {

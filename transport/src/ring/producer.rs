@@ -4,6 +4,10 @@ use super::layout::{LINE_BYTES, RingMemory, frame_bytes_max, padded};
 use super::sync::{Ordering, fence, light_fence, register};
 use crate::link::{LinkEnd, SendError, WORD_BYTES};
 
+/// How far ahead of the tail lines are fetched for writing: several small records, so that their commits find the
+/// lines here, and little enough not to take lines from a consumer that lags.
+const AHEAD_BYTES: u64 = 512;
+
 /// The one writer of a ring. Positions are private; the ring's memory is only told what the consumer needs.
 #[derive(Debug)]
 pub struct Producer<M: RingMemory> {
@@ -95,8 +99,9 @@ impl<M: RingMemory> Producer<M> {
         let word = u64::from(self.claimed) | u64::from(tag) << 32;
         // SYNC POINT: commit. Contents and the next word's zero happen before; the consumer's poll acquires.
         self.memory.word(self.tail).store(word, Ordering::Release);
-        // The next commit of this size zeroes this line: fetch it for writing now, off that commit's critical path.
-        self.memory.prefetch_for_write(next + (next - self.tail));
+        // Fetch for writing the lines that a later commit will use, off that commit's critical path.
+        self.memory.prefetch_for_write(next + AHEAD_BYTES);
+        self.memory.prefetch_for_write(next + AHEAD_BYTES - LINE_BYTES);
         self.tail = next;
         self.claimed = 0;
         self.consumer_sleeps()

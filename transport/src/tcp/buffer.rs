@@ -73,7 +73,12 @@ impl StreamBuffer {
 
     /// Gives back everything before `position`.
     pub fn consume_to(&mut self, position: u64) {
-        assert!((self.start..=self.end).contains(&position), "{position} is not in {}..={}", self.start, self.end);
+        assert!(
+            (self.start..=self.end).contains(&position),
+            "{position} is not in {}..={}",
+            self.start,
+            self.end
+        );
         self.start = position;
     }
 

@@ -145,8 +145,17 @@ impl TcpLink {
         let mut scrap = [0; 4096];
         while self.send_end.is_none() && Instant::now() < deadline {
             self.flush();
-            while matches!(recv(&self.socket, &mut scrap, RecvFlags::DONTWAIT), Ok((1.., _))) {}
-            if self.sender.staged_bytes() == 0 && unacknowledged_bytes(self.socket.as_fd()) == Ok(0) {
+            let mut got = recv(&self.socket, &mut scrap, RecvFlags::DONTWAIT);
+            while matches!(got, Ok((1.., _))) && Instant::now() < deadline {
+                got = recv(&self.socket, &mut scrap, RecvFlags::DONTWAIT);
+            }
+            // A connection that was reset acknowledges nothing more: shutting it down again is an error.
+            let reset = matches!(got, Err(error) if gone(error).is_some())
+                || self.sender.staged_bytes() == 0 && self.socket.shutdown(Shutdown::Write).is_err();
+            // The stream's end counts as one byte; its acknowledgement is often delayed and nobody needs it.
+            let arrived = self.sender.staged_bytes() == 0
+                && matches!(unacknowledged_bytes(self.socket.as_fd()), Ok(..=1));
+            if reset || arrived {
                 return;
             }
             // Acknowledgements raise no event, hence the short wait; POLLOUT is there only while bytes are staged.
@@ -205,7 +214,10 @@ impl Link for TcpLink {
     }
 
     fn try_claim(&mut self, frame_bytes: usize) -> Result<&mut [u8], SendError> {
-        assert!(frame_bytes >= WORD_BYTES, "a frame has at least the carrier's word, got {frame_bytes} bytes");
+        assert!(
+            frame_bytes >= WORD_BYTES,
+            "a frame has at least the carrier's word, got {frame_bytes} bytes"
+        );
         self.check_sendable(frame_bytes)?;
         match self.sender.claim(self.socket.as_fd(), frame_bytes) {
             Ok(true) => {}

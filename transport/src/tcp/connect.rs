@@ -42,7 +42,8 @@ impl Listener {
                 Ok(accepted) => return Ok(Some(accepted)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 // Somebody who hung up before we came is nobody's error.
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => return Err(TcpError::Os { call: "accept", error }),
             }
         }

@@ -10,8 +10,14 @@ use super::buffer::StreamBuffer;
 use super::sender::padded;
 use crate::link::{FRAME_ALIGN, Frame, LinkEnd, WORD_BYTES};
 
-/// The most one read takes: enough to amortise the call, little enough to be still in L2 when it is parsed.
-const READ_BYTES_MAX: usize = 256 << 10;
+/// What one read asks for when no large record is under way: enough to amortise the call, little enough that
+/// it is still in the near caches when it is parsed.
+const READ_BYTES: usize = 64 << 10;
+
+/// A record of which at least so much is missing is read to its end and no further. Then the ring is empty once
+/// it was released, starts anew at its first byte, and a stream of large records stays in the near caches
+/// instead of wandering through the whole ring.
+const EXACT_BYTES: usize = 16 << 10;
 
 /// What stands at the place of the next record.
 pub(super) enum Next {
@@ -44,7 +50,9 @@ impl Receiver {
             return Ok(false);
         }
         self.ring.rewind();
-        let len = self.ring.room().min(READ_BYTES_MAX);
+        let missing = self.missing_bytes();
+        let wanted = if missing >= EXACT_BYTES { missing } else { READ_BYTES };
+        let len = self.ring.room().min(wanted);
         if len == 0 {
             return Ok(true);
         }
@@ -55,6 +63,16 @@ impl Receiver {
             Err(error) => self.cut = Some(gone(error).ok_or_else(|| LinkEnd::Os(format!("recv: {error}")))?),
         }
         Ok(self.cut.is_none())
+    }
+
+    /// Bytes still to come of the record under way, 0 if its length is not known yet.
+    fn missing_bytes(&self) -> usize {
+        let there = (self.ring.end() - self.next) as usize;
+        if there < WORD_BYTES {
+            return 0;
+        }
+        let len = self.ring.bytes(self.next, 4).try_into().map_or(0, u32::from_le_bytes) as usize;
+        padded(len.min(self.frame_bytes_max)).saturating_sub(there)
     }
 
     /// Looks at the next record without taking it; a length out of bounds ends the link.
@@ -74,9 +92,15 @@ impl Receiver {
         }
         if (len as usize) < WORD_BYTES || len as usize > self.frame_bytes_max {
             let max = self.frame_bytes_max;
-            return Err(LinkEnd::Protocol(format!("frame length: expected {WORD_BYTES} to {max}, got {len}")));
+            return Err(LinkEnd::Protocol(format!(
+                "frame length: expected {WORD_BYTES} to {max}, got {len}"
+            )));
         }
-        Ok(if there < padded(len as usize) { Next::Partial } else { Next::Frame(Frame { position, len, tag }) })
+        Ok(if there < padded(len as usize) {
+            Next::Partial
+        } else {
+            Next::Frame(Frame { position, len, tag })
+        })
     }
 
     /// Bytes received since the link began.
@@ -136,8 +160,12 @@ pub(super) fn gone(error: Errno) -> Option<String> {
         Errno::CONNRESET => "it reset the connection",
         Errno::PIPE => "it closed the connection",
         Errno::TIMEDOUT => "its host did not answer within the link's deadline",
-        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => "its host is unreachable",
-        Errno::CONNABORTED | Errno::CONNREFUSED | Errno::NOTCONN | Errno::SHUTDOWN => "the connection is broken",
+        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
+            "its host is unreachable"
+        }
+        Errno::CONNABORTED | Errno::CONNREFUSED | Errno::NOTCONN | Errno::SHUTDOWN => {
+            "the connection is broken"
+        }
         _ => return None,
     };
     Some(text.into())

@@ -21,14 +21,16 @@ fn sleep_until_woken(link: &dyn Link) -> bool {
     let [doorbell, life] = link.park_fds();
     let mut flags = PollFlags::IN | PollFlags::RDHUP;
     flags.set(PollFlags::OUT, link.wants_writable());
-    let mut fds = [PollFd::from_borrowed_fd(doorbell, flags), PollFd::from_borrowed_fd(life, PollFlags::RDHUP)];
+    let mut fds =
+        [PollFd::from_borrowed_fd(doorbell, flags), PollFd::from_borrowed_fd(life, PollFlags::RDHUP)];
     let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
     poll(&mut fds, Some(&patience)).unwrap() > 0
 }
 
 /// Runs `sleeper` on a thread of its own and `waker` here, after the sleeper has prepared.
 fn wake(
-    mut link: Box<dyn Link>, sleeper: impl FnOnce(&mut dyn Link, &mpsc::Sender<()>) + Send,
+    mut link: Box<dyn Link>,
+    sleeper: impl FnOnce(&mut dyn Link, &mpsc::Sender<()>) + Send,
     waker: impl FnOnce(),
 ) {
     let (asleep, is_asleep) = mpsc::channel();

@@ -61,14 +61,16 @@ fn find_with(compare: impl Compare, index: &HashIndex, keys: &[u64], slots: &mut
     let homes = Homes { seed: index.seed, count: index.homes };
     let mut ahead = [0usize; AHEAD];
     for step in 0..keys.len() + AHEAD {
-        if let Some(done) = step.checked_sub(AHEAD) {
-            if let Some(slot) = walk(compare, buckets, ahead[done % AHEAD], keys[done]) {
-                slots[done] = slot;
-            }
+        if let Some(done) = step.checked_sub(AHEAD)
+            && let Some(slot) = walk(compare, buckets, ahead[done % AHEAD], keys[done])
+        {
+            slots[done] = slot;
         }
         if let Some(&key) = keys.get(step) {
             let home = homes.of(key);
+            // A bucket at home is often full; its neighbour comes along.
             prefetch(&buckets[home]);
+            prefetch(&buckets[home + 1]);
             ahead[step % AHEAD] = home;
         }
     }
@@ -97,7 +99,9 @@ fn insert_with(compare: impl Compare, index: &mut HashIndex, keys: &[u64], slots
         }
         if let Some(&key) = keys.get(step) {
             let home = homes.of(key);
+            // A bucket at home is often full; its neighbour comes along.
             prefetch(&buckets[home]);
+            prefetch(&buckets[home + 1]);
             ahead[step % AHEAD] = home;
         }
     }

@@ -2,24 +2,19 @@
 //!
 //! Blocks with a diagonal metric are slow where features are nearly collinear. When few weights are nonzero, the
 //! workers sum the Hessian of just those, `H = X' diag(h) X` (its lower triangle), and every worker solves
-//! `min_z g'(z - w) + 1/2 (z - w)' H (z - w) + l1 |z|_1 + l2/2 |z|^2` for itself, with the same bits; a line search on
+//! `min_z g'(z - w) + 1/2 (z - w)' H (z - w) + l1 |z|_1 + l2/2 |z|^2` for itself ([`quadratic`](super::quadratic)), with the same bits; a line search on
 //! the true objective makes the step safe. It is the block proximal step with the whole support as one block and the
 //! full matrix as its metric.
 
 use keyrange::client::WorkerError;
 
 use super::local::{Columns, Local};
+use super::quadratic::{Quadratic, triangle};
 use super::servers::Servers;
 use crate::sparse_lr::server::Penalty;
 
 /// Step lengths tried, all at once.
 const LENGTHS: [f64; 8] = [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125];
-
-/// Sweeps of coordinate descent over the quadratic problem, at most.
-const SWEEPS_MAX: usize = 1000;
-
-/// The quadratic problem is solved when the largest step of a sweep is this small, relative to the first sweep's.
-const STEP_RELATIVE: f64 = 1e-8;
 
 /// A step that improves the objective.
 pub struct MetricStep {
@@ -54,7 +49,8 @@ pub fn metric_step(
     rows.add_hessian(&local.h, &mut sums);
     rows.add_gradient(&local.p, &mut sums[triangle(n)..]);
     let sums = servers.sum(sums)?;
-    let new = solve(&sums, &old, penalty);
+    let (lower, g) = sums.split_at(triangle(n));
+    let new = Quadratic::new(lower, g, &old, penalty.l1, penalty.l2).solve();
 
     let steps: Vec<f64> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
     let along = rows.product(&steps);
@@ -91,10 +87,6 @@ fn shared_columns(support: &[u64], columns: &[u64]) -> Vec<(u32, u32)> {
     let mut shared = Vec::new();
     keyrange_kernels::keys::intersect(support, columns, &mut shared);
     shared
-}
-
-const fn triangle(n: usize) -> usize {
-    n * (n + 1) / 2
 }
 
 /// The examples by rows, with only the features of the support, named by their place in it.
@@ -145,66 +137,5 @@ impl Rows {
 
     fn product(&self, steps: &[f64]) -> Vec<f64> {
         self.iter().map(|entries| entries.iter().map(|&(place, x)| x * steps[place as usize]).sum()).collect()
-    }
-}
-
-/// Coordinate descent on the quadratic problem. `sums` holds the lower triangle of the Hessian, then the gradient.
-fn solve(sums: &[f64], old: &[f64], penalty: &Penalty) -> Vec<f64> {
-    let n = old.len();
-    let mut full = vec![0.0; n * n];
-    for a in 0..n {
-        for b in 0..=a {
-            let value = sums[triangle(a) + b];
-            full[a * n + b] = value;
-            full[b * n + a] = value;
-        }
-        full[a * n + a] += penalty.l2;
-    }
-    let mut g: Vec<f64> = sums[triangle(n)..].iter().zip(old).map(|(g, w)| g + penalty.l2 * w).collect();
-    let mut w = old.to_vec();
-    let mut first = 0.0;
-    for sweep in 0..SWEEPS_MAX {
-        let mut largest: f64 = 0.0;
-        for a in 0..n {
-            let row = &full[a * n..][..n];
-            let curvature = row[a] + 1e-10;
-            let target = w[a] - g[a] / curvature;
-            let new = target.signum() * (target.abs() - penalty.l1 / curvature).max(0.0);
-            let step = new - w[a];
-            if step != 0.0 {
-                w[a] = new;
-                largest = largest.max(step * step * curvature);
-                g.iter_mut().zip(row).for_each(|(g, h)| *g += step * h);
-            }
-        }
-        if sweep == 0 {
-            first = largest;
-        }
-        if largest <= first * STEP_RELATIVE {
-            break;
-        }
-    }
-    w
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_quadratic_problem_is_solved_to_its_optimality_conditions() {
-        // H = [[2, 1.9], [1.9, 2]], nearly collinear.
-        let sums = [2.0, 1.9, 2.0, -3.0, -2.9];
-        let penalty = Penalty { l1: 0.5, l2: 0.1, ..Penalty::default() };
-        let w = solve(&sums, &[0.1, 0.2], &penalty);
-        let d = [w[0] - 0.1, w[1] - 0.2];
-        let g = [
-            -3.0 + 2.0 * d[0] + 1.9 * d[1] + 0.1 * w[0],
-            -2.9 + 1.9 * d[0] + 2.0 * d[1] + 0.1 * w[1],
-        ];
-        for (w, g) in w.iter().zip(g) {
-            let violation = if *w == 0.0 { (g.abs() - 0.5).max(0.0) } else { (g + 0.5 * w.signum()).abs() };
-            assert!(violation < 1e-4, "{w} {g}");
-        }
     }
 }

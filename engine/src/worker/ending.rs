@@ -1,0 +1,200 @@
+//! How tasks start, follow each other and end.
+
+use super::core::WorkerCore;
+use super::pieces::{Body, What};
+use super::request::{Keys, Outcome, TaskError, TaskId, TaskState};
+use super::session::{Session, Unsent};
+use crate::message::{Kind, Values};
+use crate::session::{Outbox, PeerId};
+
+impl WorkerCore {
+    /// Registers the task with those it follows; starts it if there are none.
+    pub(super) fn wait_for(&mut self, id: TaskId, after: &[TaskId]) {
+        let mut blockers = 0;
+        let mut failed = None;
+        for &other in after {
+            match self.tasks.get_mut(other) {
+                Some(task) if task.state != TaskState::Finished => {
+                    task.dependents.push(id);
+                    blockers += 1;
+                }
+                Some(task) => failed = failed.or(task.error.clone()),
+                None => {}
+            }
+        }
+        if let Some(error) = failed {
+            self.end(id, Err(TaskError::Dependency(Box::new(error))));
+        } else if let Some(task) = self.tasks.get_mut(id) {
+            task.blockers = blockers;
+            if blockers == 0 {
+                self.ready.push_back(id);
+            } else {
+                task.state = TaskState::Waiting;
+            }
+        }
+    }
+
+    /// Puts the pieces of a task whose turn has come into the queues of their sessions.
+    pub(super) fn start(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.state == TaskState::Finished {
+            return;
+        }
+        task.state = TaskState::Running;
+        let Some(body) = &mut task.body else { return };
+        if let Some(values) = answer_len(body) {
+            resize(&mut body.into, values);
+        }
+        task.remaining = body.pieces.len() as u32;
+        let is_call = matches!(body.kind, Kind::Call | Kind::Control);
+        for (piece, to) in body.pieces.iter().enumerate() {
+            let unsent = Unsent { task: id, piece: piece as u32, is_call };
+            self.sessions[to.shard as usize].unsent.push_back(unsent);
+        }
+        if task.remaining == 0 {
+            self.end(id, Ok(()));
+        }
+    }
+
+    /// Ends a task: runs its callback or keeps its outcome for `take`, and wakes those that follow it.
+    pub(super) fn end(&mut self, id: TaskId, result: Result<(), TaskError>) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.state == TaskState::Finished {
+            return;
+        }
+        let dependents = std::mem::take(&mut task.dependents);
+        let has_callback = task.body.as_ref().is_some_and(|body| body.callback.is_some());
+        let failure = result.err();
+        if task.body.is_none() && failure.is_none() {
+            self.tasks.close_plain(id);
+        } else {
+            task.state = TaskState::Finished;
+            task.error.clone_from(&failure);
+        }
+        if has_callback && let Some((Some(mut body), error)) = self.tasks.close(id) {
+            let callback = body.callback.take();
+            let result = error.map_or_else(|| Ok(outcome(body)), Err);
+            if let Some(callback) = callback {
+                callback(id, result);
+            }
+        }
+        for dependent in dependents {
+            self.unblock(dependent, &failure);
+        }
+    }
+
+    fn unblock(&mut self, id: TaskId, failure: &Option<TaskError>) {
+        if let Some(error) = failure {
+            return self.end(id, Err(TaskError::Dependency(Box::new(error.clone()))));
+        }
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.blockers = task.blockers.saturating_sub(1);
+        if task.blockers == 0 && task.state == TaskState::Waiting {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Where the task stands; a task that was taken, or a one-key push that went well, is finished.
+    pub fn state(&self, id: TaskId) -> TaskState {
+        self.tasks.get(id).map_or(TaskState::Finished, |task| task.state)
+    }
+
+    /// Takes the end of a finished task; `None` while it is unfinished. A task taken before, and a one-key push that
+    /// went well, give an empty outcome.
+    pub fn take(&mut self, id: TaskId) -> Option<Result<Outcome, TaskError>> {
+        match self.tasks.get(id) {
+            Some(task) if task.state != TaskState::Finished => return None,
+            _ => {}
+        }
+        let Some((body, error)) = self.tasks.close(id) else { return Some(Ok(Outcome::default())) };
+        Some(match (body, error) {
+            (_, Some(error)) => Err(error),
+            (Some(body), None) => Ok(outcome(body)),
+            (None, None) => Ok(Outcome::default()),
+        })
+    }
+
+    /// Ends a task early. What was sent may still be applied.
+    pub fn cancel(&mut self, id: TaskId, out: &mut dyn Outbox) {
+        self.end(id, Err(TaskError::Cancelled));
+        self.pump(out);
+    }
+
+    pub(super) fn expire(&mut self) {
+        let now_ns = self.now_ns;
+        let late: Vec<TaskId> =
+            self.tasks.unfinished().filter(|&(_, deadline)| deadline <= now_ns).map(|(id, _)| id).collect();
+        for id in late {
+            let missing = self.missing(id);
+            self.end(id, Err(TaskError::TimedOut { missing }));
+        }
+        self.deadline_hint_ns =
+            self.tasks.unfinished().map(|(_, deadline)| deadline).min().unwrap_or(u64::MAX);
+    }
+
+    /// Which shards a task waits for, in words.
+    fn missing(&self, id: TaskId) -> String {
+        if self.tasks.get(id).is_some_and(|task| task.state == TaskState::Waiting) {
+            return "the tasks it follows".to_owned();
+        }
+        let owes = |session: &Session| {
+            session.flights.iter().any(|flight| flight.task == Some(id))
+                || session.unsent.iter().any(|unsent| unsent.task == id)
+        };
+        let shards = self.sessions.iter().enumerate().filter(|(_, session)| owes(session));
+        let names: Vec<String> = shards.map(|(shard, _)| format!("shard {shard}")).collect();
+        names.join(", ")
+    }
+
+    /// Gives up on a shard for good: ends every task that still needs it, and refuses new ones.
+    pub fn fail(&mut self, peer: PeerId, reason: &str, out: &mut dyn Outbox) {
+        let Some(session) = self.sessions.get_mut(peer.0 as usize) else { return };
+        session.gone = Some(reason.to_owned());
+        let under_way = session.flights.iter().filter_map(|flight| flight.task);
+        let mut tasks: Vec<TaskId> =
+            under_way.chain(session.unsent.iter().map(|unsent| unsent.task)).collect();
+        session.unsent.clear();
+        session.again.clear();
+        tasks.sort_unstable();
+        tasks.dedup();
+        for id in tasks {
+            self.end(id, Err(TaskError::PeerGone { shard: peer.0, reason: reason.to_owned() }));
+        }
+        self.pump(out);
+    }
+}
+
+/// How many values the answers bring, if that is known beforehand.
+fn answer_len(body: &Body) -> Option<usize> {
+    let What::Keys(keys) = &body.what else { return None };
+    let rows = match keys {
+        _ if body.kind == Kind::Push => return None,
+        Keys::List(list) | Keys::ListIn(list, _) => list.len(),
+        Keys::Range(range) => range.count() as usize,
+        Keys::Existing(_) => 0,
+    };
+    Some(rows * body.table.width as usize)
+}
+
+fn resize(values: &mut Values, len: usize) {
+    match values {
+        Values::F32(values) => values.resize(len, 0.0),
+        Values::F64(values) => values.resize(len, 0.0),
+    }
+}
+
+fn outcome(body: Box<Body>) -> Outcome {
+    let Body { parts, into, mut found, mut replies, .. } = *body;
+    replies.sort_by_key(|&(shard, _)| shard);
+    found.sort_by_key(|found| found.first);
+    let mut outcome = Outcome { parts, values: into, keys: Vec::new(), replies };
+    for piece in found {
+        outcome.keys.extend_from_slice(&piece.keys);
+        match (&mut outcome.values, piece.values) {
+            (Values::F32(all), Values::F32(values)) => all.extend_from_slice(&values),
+            (Values::F64(all), Values::F64(values)) => all.extend_from_slice(&values),
+            _ => {}
+        }
+    }
+    outcome
+}

@@ -1,0 +1,477 @@
+//! One or more worker cores and shard cores joined by plain wires: what each request does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyrange::key_list::KeyList;
+use keyrange::key_range::{Key, KeyRange, RangeMap};
+use keyrange::message::{Control, RefusalCode};
+use keyrange::session::PeerId;
+use keyrange::shard::{PeerFault, ShardConfig, ShardCore};
+use keyrange::sim::Mailbox;
+use keyrange::table::{Aggregation, FunctionSpec, StoreKind, TableSpec, ValueType};
+use keyrange::update::{Registry, Rows, ServerFn};
+use keyrange::worker::{
+    BoundedDelay, Keys, Options, Outcome, SubmitError, TableHandle, Target, TaskError, TaskId, TaskState,
+    WorkerConfig, WorkerCore,
+};
+
+/// w -= g / u on the summed g and u: order of summation shows in the last bit.
+struct Newton;
+
+impl ServerFn<f64> for Newton {
+    fn name(&self) -> &str {
+        "newton"
+    }
+    fn push_parts(&self) -> usize {
+        2
+    }
+    fn update(&mut self, rows: &mut Rows<'_, f64>, parts: &[&[f64]]) {
+        rows.apply(|[weights]: [&mut [f64]; 1]| {
+            for ((weight, g), u) in weights.iter_mut().zip(parts[0]).zip(parts[1]) {
+                *weight -= g / u;
+            }
+        });
+    }
+}
+
+struct Cluster {
+    workers: Vec<WorkerCore>,
+    shards: Vec<ShardCore>,
+    up: Vec<Mailbox>,
+    down: Vec<Mailbox>,
+}
+
+impl Cluster {
+    fn new(workers: usize, shards: usize, adjust: impl Fn(&mut WorkerConfig, &mut ShardConfig)) -> Cluster {
+        let map = Arc::new(RangeMap::even(1, KeyRange::ALL, shards).unwrap());
+        let mut registry = Registry::with_builtins();
+        registry.register_f64("newton", |_| Ok(Box::new(Newton)));
+        let registry = Arc::new(registry);
+        let mut cluster = Cluster { workers: vec![], shards: vec![], up: vec![], down: vec![] };
+        for shard in 0..shards {
+            let mut config = ShardConfig::new(shard as u32, map.range_of(shard), workers as u32);
+            adjust(&mut WorkerConfig::new(0), &mut config);
+            let mut core = ShardCore::new(config, Arc::clone(&registry));
+            (0..workers).for_each(|rank| core.connect(rank as u32, 0).unwrap());
+            cluster.shards.push(core);
+            cluster.down.push(Mailbox::default());
+        }
+        for rank in 0..workers {
+            let mut config = WorkerConfig::new(rank as u32);
+            adjust(&mut config, &mut ShardConfig::new(0, KeyRange::ALL, 1));
+            cluster.workers.push(WorkerCore::new(config, Arc::clone(&map)));
+            cluster.up.push(Mailbox::default());
+        }
+        cluster
+    }
+
+    fn plain(workers: usize, shards: usize) -> Cluster {
+        Cluster::new(workers, shards, |_, _| {})
+    }
+
+    fn create(&mut self, spec: &TableSpec) -> TableHandle {
+        let task =
+            self.workers[0].control(&Control::Create(spec.clone()), Options::default(), &mut self.up[0]);
+        let task = task.unwrap();
+        self.wait(0, task).unwrap();
+        TableHandle::from(spec)
+    }
+
+    /// Carries frames until nothing moves.
+    fn run(&mut self) {
+        loop {
+            for (rank, mail) in self.up.iter_mut().enumerate() {
+                for (to, frame) in std::mem::take(&mut mail.frames) {
+                    let shard = to.0 as usize;
+                    let out = &mut self.down[shard];
+                    self.shards[shard].handle(PeerId(rank as u32), frame.bytes(), out).unwrap();
+                }
+            }
+            for (shard, mail) in self.down.iter_mut().enumerate() {
+                self.shards[shard].flush(mail);
+                for (to, frame) in std::mem::take(&mut mail.frames) {
+                    let rank = to.0 as usize;
+                    let out = &mut self.up[rank];
+                    self.workers[rank].handle(PeerId(shard as u32), frame.bytes(), out).unwrap();
+                }
+            }
+            for (worker, out) in self.workers.iter_mut().zip(&mut self.up) {
+                worker.poll(Duration::ZERO, out);
+            }
+            if self.up.iter().all(|mail| mail.frames.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    fn wait(&mut self, rank: usize, task: TaskId) -> Result<Outcome, TaskError> {
+        self.run();
+        self.workers[rank].take(task).expect("the task is finished")
+    }
+
+    fn push(&mut self, rank: usize, table: TableHandle, keys: &Keys, values: Vec<f32>) {
+        let out = &mut self.up[rank];
+        let task =
+            self.workers[rank].push(table, keys.clone(), vec![values], Options::default(), out).unwrap();
+        self.wait(rank, task).unwrap();
+    }
+
+    fn pull(&mut self, rank: usize, table: TableHandle, keys: &Keys) -> Vec<f32> {
+        let out = &mut self.up[rank];
+        let task =
+            self.workers[rank].pull::<f32>(table, keys.clone(), Vec::new(), Options::default(), out).unwrap();
+        self.wait(rank, task).unwrap().values.into_vec()
+    }
+}
+
+fn spec(store: StoreKind) -> TableSpec {
+    TableSpec {
+        id: 4,
+        name: "weights".to_owned(),
+        value_type: ValueType::F32,
+        width: 1,
+        store,
+        function: FunctionSpec::named("add"),
+        aggregation: Aggregation::Immediate,
+    }
+}
+
+fn blocks(store: StoreKind) -> TableSpec {
+    let function = FunctionSpec::named("newton");
+    let aggregation = Aggregation::AllWorkers;
+    TableSpec { value_type: ValueType::F64, function, aggregation, id: 9, ..spec(store) }
+}
+
+fn spread(count: u64, salt: u64) -> KeyList {
+    let mut keys: Vec<Key> =
+        (1..=count).map(|key| (key + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    keys.sort_unstable();
+    KeyList::new(keys).unwrap()
+}
+
+#[test]
+fn thousands_of_one_key_pushes_in_flight_all_count() {
+    let mut cluster = Cluster::plain(1, 3);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let list = spread(100, 0);
+    for round in 0..5000 {
+        let key = list.as_slice()[round % 100];
+        cluster.workers[0].push_one(table, key, &[1f32], u64::MAX, &mut cluster.up[0]).unwrap();
+    }
+    assert!(cluster.workers[0].open_requests() == 5000);
+    cluster.run();
+    assert_eq!((cluster.workers[0].open_requests(), cluster.workers[0].open_tasks()), (0, 0));
+    assert_eq!(cluster.pull(0, table, &Keys::List(list)), vec![50.0; 100]);
+}
+
+#[test]
+fn a_full_window_says_busy_and_keeps_nothing() {
+    let mut cluster = Cluster::new(1, 1, |worker, shard| {
+        worker.window_requests = 64;
+        shard.window_requests = 64;
+    });
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    for _ in 0..64 {
+        cluster.workers[0].push_one(table, 1, &[1f32], u64::MAX, &mut cluster.up[0]).unwrap();
+    }
+    let busy = cluster.workers[0].push_one(table, 1, &[1f32], u64::MAX, &mut cluster.up[0]);
+    assert_eq!(busy, Err(SubmitError::Busy { shard: 0 }));
+    assert_eq!(cluster.pull(0, table, &Keys::Range(KeyRange::one(1))), [64.0]);
+}
+
+#[test]
+fn a_repeated_list_sends_its_signature_and_a_forgotten_one_is_asked_for() {
+    let mut cluster = Cluster::new(1, 2, |_, shard| shard.key_cache_bytes = 8_000);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let (one, other) = (Keys::List(spread(600, 0)), Keys::List(spread(600, 7777)));
+    let misses = |cluster: &Cluster| cluster.shards.iter().map(|shard| shard.stats().key_misses).sum::<u64>();
+    for round in 1..=3 {
+        cluster.push(0, table, &one, vec![1.0; 600]);
+        assert_eq!(cluster.pull(0, table, &one), vec![round as f32; 600]);
+    }
+    assert_eq!(misses(&cluster), 0);
+    let sent = {
+        let options = Options::default();
+        let task =
+            cluster.workers[0].pull::<f32>(table, one.clone(), Vec::new(), options, &mut cluster.up[0]);
+        let bytes: usize = cluster.up[0].frames.iter().map(|(_, frame)| frame.bytes().len()).sum();
+        cluster.wait(0, task.unwrap()).unwrap();
+        bytes
+    };
+    assert_eq!(sent, 2 * (64 + 16));
+    cluster.push(0, table, &other, vec![1.0; 600]);
+    assert_eq!(cluster.pull(0, table, &one), vec![3.0; 600]);
+    assert_eq!(misses(&cluster), 2);
+}
+
+#[test]
+fn ranges_wider_than_a_frame_are_cut_and_put_together() {
+    let mut cluster = Cluster::new(1, 3, |worker, shard| {
+        worker.frame_bytes_max = 1024;
+        shard.frame_bytes_max = 1024;
+    });
+    let middle = KeyRange::ALL.last() / 3;
+    let range = KeyRange::new(middle - 1000, middle + 999).unwrap();
+    for store in [StoreKind::Sparse, StoreKind::Dense { first: middle - 2000, last: middle + 2000 }] {
+        let mut spec = spec(store);
+        spec.id += matches!(store, StoreKind::Sparse) as u16;
+        let table = cluster.create(&spec);
+        let values: Vec<f32> = (0..2000).map(|at| at as f32).collect();
+        cluster.push(0, table, &Keys::Range(range), values.clone());
+        assert_eq!(cluster.pull(0, table, &Keys::Range(range)), values);
+    }
+}
+
+#[test]
+fn existing_keys_come_in_order_whatever_number_of_frames_they_take() {
+    let mut cluster = Cluster::new(1, 4, |worker, shard| {
+        worker.frame_bytes_max = 512;
+        shard.frame_bytes_max = 512;
+    });
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let list = spread(500, 3);
+    cluster.push(0, table, &Keys::List(list.clone()), (0..500).map(|at| at as f32).collect());
+    let keys = Keys::Existing(KeyRange::ALL);
+    let task =
+        cluster.workers[0].pull::<f32>(table, keys, Vec::new(), Options::default(), &mut cluster.up[0]);
+    let outcome = cluster.wait(0, task.unwrap()).unwrap();
+    assert_eq!(outcome.keys, list.as_slice());
+    assert_eq!(outcome.values.into_vec::<f32>(), (0..500).map(|at| at as f32).collect::<Vec<f32>>());
+}
+
+#[test]
+fn missing_keys_read_as_zero_until_they_are_pushed() {
+    let mut cluster = Cluster::plain(2, 2);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let list = Keys::List(spread(100, 0));
+    assert_eq!(cluster.pull(0, table, &list), vec![0.0; 100]);
+    cluster.push(1, table, &list, vec![2.0; 100]);
+    assert_eq!(cluster.pull(0, table, &list), vec![2.0; 100]);
+}
+
+/// Plays `times` block updates over three workers with delay bound `tau`, frames delivered worker by worker in the given
+/// order, and returns every worker's weights.
+fn train(store: StoreKind, tau: u64, order: [usize; 3]) -> Vec<Vec<f64>> {
+    let mut cluster = Cluster::new(3, 2, |worker, shard| {
+        worker.frame_bytes_max = 2048;
+        shard.frame_bytes_max = 2048;
+    });
+    let table = cluster.create(&blocks(store));
+    let lists = [spread(300, 0), spread(300, 150), spread(40, 0)];
+    if store == StoreKind::Frozen {
+        for (rank, list) in lists.iter().enumerate() {
+            let keys = Keys::List(list.clone());
+            let out = &mut cluster.up[rank];
+            let task =
+                cluster.workers[rank].push::<f64>(table, keys, Vec::new(), Options::default(), out).unwrap();
+            cluster.wait(rank, task).unwrap();
+        }
+        let freeze = Control::Freeze { table: table.id };
+        let task = cluster.workers[0].control(&freeze, Options::default(), &mut cluster.up[0]).unwrap();
+        cluster.wait(0, task).unwrap();
+    }
+    let mut weights = vec![Vec::new(); 3];
+    let mut delays = vec![BoundedDelay::new(tau); 3];
+    for time in 0..6 {
+        for rank in order {
+            let list = lists[rank].clone();
+            let part = |scale: f64| (0..list.len()).map(|at| scale + 1.0 / (at + rank + 1) as f64).collect();
+            let parts: Vec<Vec<f64>> = vec![part(0.1 * time as f64), part(1.0)];
+            let after = delays[rank].blockers(time).collect();
+            let options = Options { after, ..Options::at(time) };
+            let keys = Keys::ListIn(list, KeyRange::ALL);
+            let out = &mut cluster.up[rank];
+            let task = cluster.workers[rank].push_pull(table, keys, parts, Vec::new(), options, out).unwrap();
+            delays[rank].started(time, task);
+        }
+        if tau == 0 {
+            cluster.run();
+        }
+    }
+    cluster.run();
+    for rank in 0..3 {
+        let open: Vec<TaskId> = delays[rank].open().map(|(_, task)| task).collect();
+        for task in open {
+            let outcome = cluster.workers[rank].take(task).expect("finished").unwrap();
+            assert_eq!(outcome.parts.len(), 2, "pushed arrays come back");
+            weights[rank] = outcome.values.into_vec();
+        }
+    }
+    weights
+}
+
+#[test]
+fn block_updates_have_the_same_bits_whoever_comes_first() {
+    for store in [StoreKind::Sparse, StoreKind::Frozen] {
+        let expected = train(store, 0, [0, 1, 2]);
+        assert!(expected[0].iter().all(|weight| weight.is_finite() && *weight != 0.0));
+        assert_eq!(train(store, 0, [2, 0, 1]), expected);
+        assert_eq!(train(store, 0, [1, 2, 0]), expected);
+        // Values do not depend on the weights here, so a delay changes nothing but the number under way.
+        assert_eq!(train(store, 3, [2, 1, 0]), expected);
+    }
+    assert_eq!(train(StoreKind::Sparse, 0, [0, 1, 2]), train(StoreKind::Frozen, 0, [0, 1, 2]));
+}
+
+#[test]
+fn an_update_waits_for_every_worker_and_pulls_can_wait_for_it() {
+    let mut cluster = Cluster::plain(2, 1);
+    let mut spec = blocks(StoreKind::Sparse);
+    spec.function = FunctionSpec::named("add");
+    let table = cluster.create(&spec);
+    let keys = Keys::Range(KeyRange::new(5, 7).unwrap());
+    let push = |cluster: &mut Cluster, rank: usize| {
+        let parts = vec![vec![1.5f64; 3]];
+        cluster.workers[rank].push(table, keys.clone(), parts, Options::at(8), &mut cluster.up[rank]).unwrap()
+    };
+    let first = push(&mut cluster, 0);
+    let options = Options { after_time: true, ..Options::at(8) };
+    let pull =
+        cluster.workers[0].pull::<f64>(table, keys.clone(), Vec::new(), options, &mut cluster.up[0]).unwrap();
+    cluster.run();
+    assert_eq!(cluster.workers[0].state(first), TaskState::Running);
+    assert_eq!(cluster.workers[0].state(pull), TaskState::Running);
+    let second = push(&mut cluster, 1);
+    cluster.wait(1, second).unwrap();
+    cluster.wait(0, first).unwrap();
+    assert_eq!(cluster.wait(0, pull).unwrap().values.into_vec::<f64>(), [3.0; 3]);
+    let again = push(&mut cluster, 1);
+    let refused = cluster.wait(1, again).unwrap_err();
+    assert!(matches!(refused, TaskError::Refused { code: RefusalCode::Time, .. }), "{refused}");
+}
+
+#[test]
+fn tasks_start_after_those_they_follow_and_fail_with_them() {
+    let mut cluster = Cluster::plain(1, 1);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let keys = Keys::Range(KeyRange::one(3));
+    let worker = &mut cluster.workers[0];
+    let out = &mut cluster.up[0];
+    let push = worker.push(table, keys.clone(), vec![vec![1f32]], Options::default(), out).unwrap();
+    let options = Options { after: vec![push], ..Options::default() };
+    let pull = worker.pull::<f32>(table, keys.clone(), Vec::new(), options, out).unwrap();
+    assert_eq!(worker.state(pull), TaskState::Waiting);
+    assert_eq!(out.frames.len(), 1);
+    let no_table = TableHandle { id: 1000, ..table };
+    let bad = worker.push(no_table, keys.clone(), vec![vec![1f32]], Options::default(), out).unwrap();
+    let options = Options { after: vec![bad, push], ..Options::default() };
+    let doomed = worker.pull::<f32>(table, keys, Vec::new(), options, out).unwrap();
+    assert_eq!(cluster.wait(0, pull).unwrap().values.into_vec::<f32>(), [1.0]);
+    assert!(matches!(cluster.wait(0, doomed), Err(TaskError::Dependency(_))));
+    let refused = cluster.wait(0, bad).unwrap_err();
+    assert!(matches!(refused, TaskError::Refused { code: RefusalCode::NoTable, .. }), "{refused}");
+}
+
+#[test]
+fn deadlines_callbacks_and_lost_shards_end_tasks() {
+    let mut cluster = Cluster::plain(1, 2);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let keys = Keys::List(spread(50, 0));
+    let (told, hear) = std::sync::mpsc::channel();
+    let callback = Box::new(move |_, end| told.send(end).unwrap());
+    let options =
+        Options { deadline: Some(Duration::from_secs(1)), callback: Some(callback), ..Options::default() };
+    let worker = &mut cluster.workers[0];
+    let out = &mut cluster.up[0];
+    worker.push(table, keys.clone(), vec![vec![1f32; 50]], options, out).unwrap();
+    worker.poll(Duration::from_millis(999), out);
+    assert!(hear.try_recv().is_err());
+    worker.poll(Duration::from_millis(1000), out);
+    let missing = "shard 0, shard 1".to_owned();
+    assert_eq!(hear.try_recv().unwrap(), Err(TaskError::TimedOut { missing }));
+    let task = worker.pull::<f32>(table, keys.clone(), Vec::new(), Options::default(), out).unwrap();
+    worker.fail(PeerId(1), "killed", out);
+    let gone = TaskError::PeerGone { shard: 1, reason: "killed".to_owned() };
+    assert_eq!(worker.take(task).unwrap(), Err(gone));
+    let refused = worker.pull::<f32>(table, keys, Vec::new(), Options::default(), out);
+    assert!(matches!(refused, Err(SubmitError::PeerGone { shard: 1, .. })));
+}
+
+#[test]
+fn misuse_is_refused_before_anything_is_sent() {
+    let mut cluster = Cluster::plain(1, 1);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let (worker, out) = (&mut cluster.workers[0], &mut cluster.up[0]);
+    let three = Keys::Range(KeyRange::new(1, 3).unwrap());
+    let short = worker.push(table, three.clone(), vec![vec![1f32; 2]], Options::default(), out);
+    assert_eq!(short, Err(SubmitError::ArrayLength { part: 0, expected: 3, got: 2 }));
+    assert!(matches!(
+        worker.push(table, three.clone(), vec![vec![1f64; 3]], Options::default(), out),
+        Err(SubmitError::Arrays { .. })
+    ));
+    assert!(matches!(
+        worker.pull::<f32>(table, Keys::Range(KeyRange::ALL), Vec::new(), Options::default(), out),
+        Err(SubmitError::Keys(_))
+    ));
+    let target = Target::Shard(7);
+    let call = worker.call(table, target, "verb", Vec::new(), Options::default(), out);
+    assert_eq!(call, Err(SubmitError::NoShard { got: 7, shards: 1 }));
+    assert!(out.frames.is_empty());
+}
+
+#[test]
+fn what_does_not_fit_the_table_is_refused_and_changes_nothing() {
+    let mut cluster = Cluster::plain(1, 1);
+    let table = cluster.create(&spec(StoreKind::Dense { first: 10, last: 20 }));
+    let outside = Keys::Range(KeyRange::new(20, 21).unwrap());
+    let wide = TableHandle { width: 2, ..table };
+    let inside = Keys::Range(KeyRange::new(10, 11).unwrap());
+    for (table, keys, values) in [(table, outside, 2), (wide, inside.clone(), 4)] {
+        let push = vec![vec![1f32; values]];
+        let task =
+            cluster.workers[0].push(table, keys, push, Options::default(), &mut cluster.up[0]).unwrap();
+        assert!(matches!(cluster.wait(0, task), Err(TaskError::Refused { .. })));
+    }
+    let task = cluster.workers[0].call(
+        table,
+        Target::All,
+        "dance",
+        Vec::new(),
+        Options::default(),
+        &mut cluster.up[0],
+    );
+    let refused = cluster.wait(0, task.unwrap()).unwrap_err();
+    assert!(matches!(refused, TaskError::Refused { code: RefusalCode::Function, .. }), "{refused}");
+    assert_eq!(cluster.pull(0, table, &inside), [0.0, 0.0]);
+}
+
+#[test]
+fn a_replaced_link_loses_nothing_and_repeats_nothing() {
+    let mut cluster = Cluster::new(1, 1, |worker, _| worker.retain = true);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let list = spread(40, 0);
+    let keys = Keys::List(list.clone());
+    let (worker, out) = (&mut cluster.workers[0], &mut cluster.up[0]);
+    let one = worker.push_one(table, list.as_slice()[0], &[1f32], u64::MAX, out).unwrap();
+    let many = worker.push(table, keys.clone(), vec![vec![1f32; 40]], Options::default(), out).unwrap();
+    // The shard gets the first frame, its answer and the second frame are lost with the link.
+    let (_, frame) = cluster.up[0].frames.pop_front().unwrap();
+    cluster.shards[0].handle(PeerId(0), frame.bytes(), &mut cluster.down[0]).unwrap();
+    cluster.shards[0].flush(&mut cluster.down[0]);
+    cluster.up[0].frames.clear();
+    cluster.down[0].frames.clear();
+    cluster.shards[0].connect(0, 0).unwrap();
+    cluster.workers[0].resend(PeerId(0), &mut cluster.up[0]);
+    cluster.wait(0, one).unwrap();
+    cluster.wait(0, many).unwrap();
+    let mut expected = vec![1.0; 40];
+    expected[0] = 2.0;
+    assert_eq!(cluster.pull(0, table, &keys), expected);
+}
+
+#[test]
+fn a_peer_that_breaks_the_protocol_is_named_and_harms_nothing() {
+    let mut cluster = Cluster::plain(2, 1);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    cluster.workers[0].push_one(table, 1, &[1f32], u64::MAX, &mut cluster.up[0]).unwrap();
+    let (_, frame) = cluster.up[0].frames.pop_front().unwrap();
+    let (shard, out) = (&mut cluster.shards[0], &mut cluster.down[0]);
+    assert_eq!(shard.handle(PeerId(1), frame.bytes(), out), Err(PeerFault::Sender { expected: 1, got: 0 }));
+    assert_eq!(shard.handle(PeerId(9), frame.bytes(), out), Err(PeerFault::NoSession { peer: 9 }));
+    let mut damaged = frame.clone();
+    damaged.bytes_mut()[20] ^= 1;
+    assert!(matches!(shard.handle(PeerId(0), damaged.bytes(), out), Err(PeerFault::Decode(_))));
+    shard.handle(PeerId(0), frame.bytes(), out).unwrap();
+    assert_eq!(cluster.pull(0, table, &Keys::Range(KeyRange::one(1))), [1.0]);
+}

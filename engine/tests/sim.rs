@@ -1,0 +1,44 @@
+//! Seeded schedules of the cores under faults.
+
+use keyrange::sim::{SimConfig, run};
+
+#[test]
+fn schedules_with_faults_apply_everything_exactly_once() {
+    for seed in 0..400 {
+        if let Err(violation) = run(&SimConfig::seeded(seed)) {
+            panic!("{violation}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_always_plays_the_same_schedule() {
+    for seed in 0..10 {
+        assert_eq!(run(&SimConfig::seeded(seed)), run(&SimConfig::seeded(seed)));
+    }
+}
+
+#[test]
+fn faults_do_happen() {
+    let mut total = keyrange::sim::SimReport::default();
+    for seed in 0..200 {
+        let report = run(&SimConfig::seeded(seed)).unwrap();
+        total.resets += report.resets;
+        total.crashes += report.crashes;
+        total.repeated += report.repeated;
+        total.key_misses += report.key_misses;
+    }
+    assert!(total.resets > 0 && total.crashes > 0 && total.repeated > 0 && total.key_misses > 0, "{total:?}");
+}
+
+#[test]
+fn a_bug_planted_on_purpose_is_found() {
+    let found = (0..50).find_map(|seed| {
+        let config = SimConfig { planted_bug: true, ..SimConfig::seeded(seed) };
+        run(&config).err()
+    });
+    let violation = found.expect("switching duplicate rejection off must be noticed");
+    assert!(violation.text.contains("applied 2 times"), "{violation}");
+    let replayed = run(&SimConfig { planted_bug: true, ..SimConfig::seeded(violation.seed) });
+    assert_eq!(replayed.unwrap_err(), violation);
+}
