@@ -1,7 +1,7 @@
 //! What a push and a pull cost end to end: one server thread and one worker, in two processes on two cores.
 //!
 //! `cargo run --release -p keyrange --example push_pull_figures -- [auto|shm|tcp|embedded] [ring bytes] [case]`
-//! with case one `one-key`, `lists`, `new-keys` or `dense`; all without it.
+//! with case one of `one-key`, `lists`, `new-keys`, `dense` and `idle`; all without it.
 //!
 //! Prints a table with the raw cache-line ping-pong of the two cores before and after, because everything that waits
 //! for the other core is to be judged against it.
@@ -47,7 +47,7 @@ fn main() -> Result<(), Failure> {
     if carrier == "embedded" {
         let mut cluster = Embedded::start(&plan, &Arc::new(Registry::with_builtins()))?;
         let worker = cluster.take_workers().remove(0);
-        measure(worker, case)?;
+        measure(worker, case, None)?;
         println!("job {}", cluster.join());
     } else {
         let listen = vec![Address::unique_unix("figures")?];
@@ -56,7 +56,9 @@ fn main() -> Result<(), Failure> {
         let membership = membership(&manager.addresses()[0]);
         let (carrier, mending) = (carrier.parse()?, Mending::default());
         let config = WorkerConfig { membership, carrier, core: Some(WORKER_CORE), mending };
-        let result = connect_worker(&config).map_err(Failure::from).and_then(|worker| measure(worker, case));
+        let result = connect_worker(&config)
+            .map_err(Failure::from)
+            .and_then(|worker| measure(worker, case, Some(server.id())));
         if result.is_err() {
             server.kill()?;
         }
@@ -95,7 +97,11 @@ fn serve(manager: &str, carrier: &str) -> Result<(), Failure> {
 }
 
 fn table(worker: &mut Worker, id: u16, store: StoreKind) -> Result<TableHandle, Failure> {
-    let spec = TableSpec {
+    Ok(worker.create_table(&spec(id, store), LIMIT)?)
+}
+
+fn spec(id: u16, store: StoreKind) -> TableSpec {
+    TableSpec {
         id,
         name: format!("figures {id}"),
         value_type: ValueType::F32,
@@ -103,11 +109,10 @@ fn table(worker: &mut Worker, id: u16, store: StoreKind) -> Result<TableHandle, 
         store,
         function: FunctionSpec::named("add"),
         aggregation: Aggregation::Immediate,
-    };
-    Ok(worker.create_table(&spec, LIMIT)?)
+    }
 }
 
-fn measure(mut worker: Worker, case: &str) -> Result<(), Failure> {
+fn measure(mut worker: Worker, case: &str, server: Option<u32>) -> Result<(), Failure> {
     let wanted = |name: &str| case.is_empty() || case == name;
     let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
     if wanted("one-key") {
@@ -128,7 +133,40 @@ fn measure(mut worker: Worker, case: &str) -> Result<(), Failure> {
         dense(&mut worker, 1 << 20)?;
         dense(&mut worker, 4 << 20)?;
     }
+    if wanted("idle") {
+        idle(&mut worker, server)?;
+    }
     Ok(worker.finish(LIMIT)?)
+}
+
+/// Waits for an update to which nobody contributes, and counts the CPU time of both processes meanwhile.
+fn idle(worker: &mut Worker, server: Option<u32>) -> Result<(), Failure> {
+    let spec =
+        TableSpec { aggregation: Aggregation::AllWorkers, ..spec(7, StoreKind::Dense { first: 0, last: 9 }) };
+    let table = worker.create_table(&spec, LIMIT)?;
+    let ask = Options { after_time: true, ..Options::at(1) };
+    let task = worker.pull::<f32>(table, Keys::Range(KeyRange::new(0, 9)?), Vec::new(), ask)?;
+    let processes: Vec<u32> = std::iter::once(std::process::id()).chain(server).collect();
+    let cpu = || processes.iter().map(|&process| cpu_ns(process)).sum::<Result<u64, _>>();
+    let (began, before) = (Instant::now(), cpu()?);
+    let unfinished = worker.wait(task, Duration::from_secs(4));
+    let used = (cpu()? - before) as f64 / began.elapsed().as_nanos() as f64;
+    println!("idle, waiting for a reply: {:.3} % of a core in all processes", 100.0 * used);
+    assert!(unfinished.is_err(), "nobody contributed");
+    let all = Keys::Range(KeyRange::new(0, 9)?);
+    worker.push(table, all, vec![vec![1.0f32; 10]], Options::at(1))?;
+    worker.wait(task, LIMIT)?;
+    Ok(())
+}
+
+/// CPU time of all threads of a process, as the scheduler counted it.
+fn cpu_ns(process: u32) -> Result<u64, std::io::Error> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        sum += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(sum)
 }
 
 fn random_list(random: &mut Xoshiro256PlusPlus, count: usize) -> Result<KeyList, Failure> {

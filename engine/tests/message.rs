@@ -47,7 +47,7 @@ proptest! {
         let values = frame.values::<f64>(width).unwrap();
         for (part, array) in arrays.iter().enumerate() {
             prop_assert_eq!(values[part], array.as_slice());
-            prop_assert!(array.is_empty() || values[part].as_ptr().addr() % 64 == 0);
+            prop_assert!(array.is_empty() || values[part].as_ptr().addr().is_multiple_of(64));
         }
         // One byte more or less, or another width, is noticed.
         let longer = FrameBytes::copy_of(&[bytes.bytes(), &[0]].concat());

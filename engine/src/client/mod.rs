@@ -8,6 +8,8 @@
 //! Read `worker.rs` (the calls), `pump.rs` (the loop under them), `error.rs`.
 
 mod error;
+#[cfg(test)]
+mod mending_tests;
 mod pump;
 mod worker;
 

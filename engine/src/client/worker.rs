@@ -38,7 +38,7 @@ pub struct WorkerConfig {
 ///
 /// Dropped without [`Worker::finish`], it counts as having died, and the job ends.
 pub struct Worker {
-    pump: Pump,
+    pub(super) pump: Pump,
     session: Session,
     start: Start,
 }
@@ -276,7 +276,7 @@ impl Worker {
     }
 
     /// Ends this worker's part in good order: waits for its requests (at most `limit`), closes its links, says
-    /// good-bye. When all workers have, the servers end.
+    /// good-bye. When all workers have, the servers end. A cancelled request counts until its shard has answered.
     pub fn finish(mut self, limit: Duration) -> Result<(), WorkerError> {
         self.wait_idle(limit)?;
         self.pump.close_links(Instant::now() + limit.min(CLOSE_DEADLINE));

@@ -107,7 +107,7 @@ impl Manager {
         &self.addresses
     }
 
-    /// What happens, in order; the last one is [`Event::Ended`].
+    /// What happens, in order; the last one is [`Event::Ended`]. Read them: unread ones are kept.
     pub fn events(&self) -> &Receiver<Event> {
         &self.events
     }

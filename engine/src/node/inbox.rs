@@ -25,8 +25,10 @@ impl Inbox {
     /// Leaves a link and wakes the shard's thread.
     pub(crate) fn give(&self, from: PeerId, link: Box<dyn Link>) {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner).push((from, link));
-        self.any.store(true, Ordering::Release);
+        // The bell before the flag: whoever sees the flag silences the bell, so no ring stays behind unseen and keeps
+        // the thread awake for ever.
         self.bell.ring();
+        self.any.store(true, Ordering::Release);
     }
 
     /// Takes what was left.

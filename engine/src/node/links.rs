@@ -73,6 +73,14 @@ impl Links {
         Ok(())
     }
 
+    /// Cuts the link to `peer` as a broken cable would.
+    #[cfg(test)]
+    pub(crate) fn cut(&mut self, peer: PeerId) {
+        if let Some(slot) = self.slots.get_mut(peer.0 as usize) {
+            slot.end = Some(LinkEnd::PeerGone("cut by a test".into()));
+        }
+    }
+
     fn bury(&mut self, place: usize) -> io::Result<Slot> {
         let slot = std::mem::take(&mut self.slots[place]);
         if let Some(link) = &slot.link {
@@ -130,11 +138,7 @@ impl Links {
     /// Moves bytes and hands received frames, in order, to `handle` with an outbox for the answers. Returns how
     /// many frames came. A link that ended is put aside, see [`Links::take_end`]; an error of `handle` ends the
     /// peer's link as a broken protocol.
-    pub(crate) fn turn(
-        &mut self,
-        peer: PeerId,
-        handle: &mut Handler<'_>,
-    ) -> usize {
+    pub(crate) fn turn(&mut self, peer: PeerId, handle: &mut Handler<'_>) -> usize {
         let mut count = 0;
         match self.try_turn(peer, &mut count, handle) {
             Ok(()) => {}
@@ -143,12 +147,7 @@ impl Links {
         count
     }
 
-    fn try_turn(
-        &mut self,
-        peer: PeerId,
-        count: &mut usize,
-        handle: &mut Handler<'_>,
-    ) -> Result<(), LinkEnd> {
+    fn try_turn(&mut self, peer: PeerId, count: &mut usize, handle: &mut Handler<'_>) -> Result<(), LinkEnd> {
         let Some(link) = self.get_mut(peer) else { return Ok(()) };
         // Frames the peer had committed before it went away are still delivered, so its end waits for them.
         let progress = link.progress();
@@ -169,12 +168,7 @@ impl Links {
     }
 
     /// Runs `handle` on the frame's bytes where they lie, with all links (this one too) as the outbox.
-    fn with_frame(
-        &mut self,
-        peer: PeerId,
-        frame: &Frame,
-        handle: &mut Handler<'_>,
-    ) -> Result<(), String> {
+    fn with_frame(&mut self, peer: PeerId, frame: &Frame, handle: &mut Handler<'_>) -> Result<(), String> {
         let Some(link) = self.get_mut(peer) else { return Ok(()) };
         let bytes: *const [u8] = link.bytes(frame);
         // SAFETY: the bytes lie in the receive ring of a link in `self.slots`, a mapping of its own that neither

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::solver::{PassReport, Solution, Solver, SolverConfig};
-use super::{Evaluation, Evaluator, Model, ModelError, ModelMeta};
-use crate::data::{DataError, Dataset, cache::Cache, libsvm};
+use super::{Evaluation, Model, ModelError, ModelMeta, evaluate};
+use crate::data::cache::Cache;
+use crate::data::synthetic::{Synthetic, SyntheticSpec};
+use crate::data::{DataError, Dataset, libsvm};
 
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
@@ -25,6 +27,8 @@ pub struct TrainJob {
     pub data: Vec<PathBuf>,
     /// Test files; may be empty.
     pub test: Vec<PathBuf>,
+    /// Made-up examples instead of files.
+    pub generate: Option<Generated>,
     /// Where to save the model.
     pub model: Option<PathBuf>,
     /// Folder in which parsed data is kept.
@@ -33,6 +37,18 @@ pub struct TrainJob {
     pub threads: usize,
     /// The solver's settings.
     pub solver: SolverConfig,
+}
+
+/// Examples made up from a seed: each worker makes its own share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generated {
+    /// How they are drawn.
+    pub spec: SyntheticSpec,
+    /// Examples to train on.
+    pub rows: u64,
+    /// Examples to test on.
+    pub test_rows: u64,
 }
 
 /// The report of a training job. Fields are stable; new ones may come.
@@ -107,7 +123,13 @@ pub fn run_worker(mut worker: Worker) -> Result<(), JobError> {
 fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
     let started = Instant::now();
     let (rank, workers) = (worker.rank() as usize, worker.workers() as usize);
-    let share = load(&job.data, job)?.share(rank, workers);
+    let share = match &job.generate {
+        Some(Generated { spec, rows, .. }) => {
+            let cut = |rank: usize| (u128::from(*rows) * rank as u128 / workers as u128) as u64;
+            Synthetic::new(spec.clone())?.dataset(cut(rank)..cut(rank + 1), job.threads)?
+        }
+        None => load(&job.data, job)?.share(rank, workers),
+    };
     // Everybody has its data before the clock of the training starts.
     worker.barrier("loaded", Duration::from_secs_f64(job.solver.patience_s))?;
     let load_seconds = started.elapsed().as_secs_f64();
@@ -153,12 +175,13 @@ fn conclude(worker: &mut Worker, job: &TrainJob, solution: Solution, load_second
     if let Some(folder) = &job.model {
         model.save(folder)?;
     }
-    let test = if job.test.is_empty() {
-        None
-    } else {
-        let mut evaluator = Evaluator::new(&model);
-        evaluator.add(&load(&job.test, job)?);
-        Some(evaluator.finish())
+    let test = match &job.generate {
+        Some(Generated { spec, rows, test_rows }) => {
+            let test = Synthetic::new(spec.clone())?.dataset(*rows..rows + test_rows, job.threads)?;
+            Some(evaluate(&model, &test))
+        }
+        None if job.test.is_empty() => None,
+        None => Some(evaluate(&model, &load(&job.test, job)?)),
     };
     let report = TrainReport {
         objective: solution.objective,

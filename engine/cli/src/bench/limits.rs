@@ -1,0 +1,229 @@
+//! What the machine itself can do between two cores: a cache line there and back, a copy, a bare pair of sockets.
+//!
+//! Nothing of Keyrange is in here, so that every figure has something beside it that no program can beat. The calling
+//! thread is pinned by its caller; the second thread pins itself to the core it is given.
+
+use std::hint::{black_box, spin_loop};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+/// A bare socket that moves nothing for this long is broken.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pins the calling thread to one core.
+pub fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// The cores this process may use, in order.
+pub fn usable_cores() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
+/// CPU time the calling thread has used.
+pub fn thread_cpu() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
+}
+
+/// What one reading of the clock costs, in nanoseconds.
+pub fn clock_read_ns() -> f64 {
+    let (began, readings) = (Instant::now(), 100_000);
+    for _ in 0..readings {
+        black_box(Instant::now());
+    }
+    began.elapsed().as_nanos() as f64 / f64::from(readings)
+}
+
+/// Keeps two words from sharing a line, or the pair of lines that prefetchers fetch together.
+#[repr(align(256))]
+struct Line(AtomicU64);
+
+/// Round trip in nanoseconds between this thread and one on `other_core`: two cache lines, each written by one side only.
+/// The mean of `trips`.
+pub fn ping_pong_ns(other_core: usize, trips: u64) -> io::Result<f64> {
+    const READY: u64 = u64::MAX;
+    let (ping, pong) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| {
+            let pinned = pin(other_core);
+            pong.0.store(READY, Ordering::Release);
+            for trip in 1..=trips {
+                while ping.0.load(Ordering::Acquire) != trip {}
+                pong.0.store(trip, Ordering::Release);
+            }
+            pinned
+        });
+        while pong.0.load(Ordering::Acquire) != READY {
+            spin_loop();
+        }
+        let began = Instant::now();
+        for trip in 1..=trips {
+            ping.0.store(trip, Ordering::Release);
+            while pong.0.load(Ordering::Acquire) != trip {}
+        }
+        let taken = began.elapsed();
+        joined(answer)?;
+        Ok(taken.as_nanos() as f64 / trips as f64)
+    })
+}
+
+/// Seconds one core takes to copy `messages` messages of `message_bytes` into successive places of `into_bytes` of
+/// memory: what a producer has to do for a ring of that size when nobody reads.
+pub fn copy_seconds(message_bytes: usize, into_bytes: usize, messages: u64) -> f64 {
+    let from = vec![1u8; message_bytes];
+    let mut into = vec![0u8; into_bytes.max(message_bytes)];
+    let last = into.len() - message_bytes;
+    let step = message_bytes.next_multiple_of(64);
+    let mut at = 0;
+    let began = Instant::now();
+    for _ in 0..messages {
+        into[at..at + message_bytes].copy_from_slice(black_box(&from));
+        at = if at + step > last { 0 } else { at + step };
+    }
+    black_box(&into);
+    began.elapsed().as_secs_f64()
+}
+
+/// Reads every byte.
+pub fn sum(bytes: &[u8]) -> u64 {
+    let (lines, rest) = bytes.as_chunks::<64>();
+    let mut lanes = [0u64; 8];
+    for line in lines {
+        for (lane, word) in lanes.iter_mut().zip(line.as_chunks::<8>().0) {
+            *lane = lane.wrapping_add(u64::from_ne_bytes(*word));
+        }
+    }
+    let (words, rest) = rest.as_chunks::<8>();
+    for (lane, word) in lanes.iter_mut().zip(words) {
+        *lane = lane.wrapping_add(u64::from_ne_bytes(*word));
+    }
+    let rest = rest.iter().map(|&byte| u64::from(byte)).sum();
+    lanes.iter().fold(rest, |total, &lane| total.wrapping_add(lane))
+}
+
+/// A connected pair of TCP sockets on the loopback, without delays and surely to each other.
+pub fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, peer) = listener.accept()?;
+    if peer != near.local_addr()? {
+        return Err(io::Error::other(format!("expected a connection from ourselves, got one from {peer}")));
+    }
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    Ok((near, far))
+}
+
+/// Seconds for `trips` round trips of `bytes` over a bare pair of spinning sockets.
+pub fn socket_trips_seconds(other_core: usize, bytes: usize, trips: u64) -> io::Result<f64> {
+    let there = |socket: &TcpStream, buffer: &mut [u8]| {
+        write_all(socket, buffer)?;
+        read_all(socket, buffer)
+    };
+    let back = |socket: &TcpStream, buffer: &mut [u8]| {
+        read_all(socket, buffer)?;
+        write_all(socket, buffer)
+    };
+    on_sockets(other_core, bytes, trips, there, back)
+}
+
+/// Seconds to stream `messages` messages of `bytes` over a bare pair of spinning sockets; the receiver reads every byte.
+pub fn socket_stream_seconds(other_core: usize, bytes: usize, messages: u64) -> io::Result<f64> {
+    let write = |socket: &TcpStream, buffer: &mut [u8]| write_all(socket, buffer);
+    let read = |socket: &TcpStream, buffer: &mut [u8]| {
+        read_all(socket, buffer)?;
+        black_box(sum(buffer));
+        Ok(())
+    };
+    on_sockets(other_core, bytes, messages, write, read)
+}
+
+/// Runs `near` here and `far` on the other core `rounds` times each; the time from start until both are done.
+fn on_sockets(
+    other_core: usize,
+    bytes: usize,
+    rounds: u64,
+    near: impl Fn(&TcpStream, &mut [u8]) -> io::Result<()>,
+    far: impl Fn(&TcpStream, &mut [u8]) -> io::Result<()> + Send,
+) -> io::Result<f64> {
+    let (here, there) = tcp_pair()?;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            pin(other_core)?;
+            let mut buffer = vec![0; bytes];
+            write_all(&there, &[1])?;
+            for _ in 0..rounds {
+                far(&there, &mut buffer)?;
+            }
+            write_all(&there, &[1])
+        });
+        let mut buffer = vec![1; bytes];
+        let mut signal = [0];
+        read_all(&here, &mut signal)?;
+        let began = Instant::now();
+        for _ in 0..rounds {
+            near(&here, &mut buffer)?;
+        }
+        read_all(&here, &mut signal)?;
+        let seconds = began.elapsed().as_secs_f64();
+        joined(other)?;
+        Ok(seconds)
+    })
+}
+
+fn joined(thread: std::thread::ScopedJoinHandle<'_, io::Result<()>>) -> io::Result<()> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the other thread panicked")))
+}
+
+fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    let mut refused_since = None;
+    while !bytes.is_empty() {
+        match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => {
+                bytes = &bytes[sent..];
+                refused_since = None;
+            }
+            Err(Errno::AGAIN) => still_patient(&mut refused_since)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn read_all(socket: &TcpStream, mut bytes: &mut [u8]) -> io::Result<()> {
+    let mut refused_since = None;
+    while !bytes.is_empty() {
+        match recv(socket, &mut *bytes, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((got, _)) => {
+                bytes = &mut bytes[got..];
+                refused_since = None;
+            }
+            Err(Errno::AGAIN) => still_patient(&mut refused_since)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn still_patient(refused_since: &mut Option<Instant>) -> io::Result<()> {
+    match refused_since {
+        Some(since) if since.elapsed() > SOCKET_PATIENCE => Err(io::ErrorKind::TimedOut.into()),
+        Some(_) => Ok(()),
+        None => {
+            *refused_since = Some(Instant::now());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The subcommands, one file each: options, then `run`.
+
+pub mod eval;
+pub mod generate;
+pub mod manager;
+pub mod server;
+pub mod train;
+pub mod worker;

@@ -1,0 +1,53 @@
+//! `keyrange train`: servers and workers as processes (or threads) of this machine.
+
+use clap::{Args, Subcommand};
+
+use crate::failure::Failure;
+use crate::launch::{self, Launch};
+use crate::options::{Carrier, SizeArgs, SparseLrArgs};
+
+/// What to train.
+#[derive(Subcommand)]
+pub enum Train {
+    /// L1-regularised logistic regression on sparse data, to its optimum
+    SparseLr(TrainArgs),
+}
+
+/// Options of `keyrange train sparse-lr`.
+#[derive(Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    job: SparseLrArgs,
+
+    #[command(flatten)]
+    size: SizeArgs,
+
+    /// How frames travel between the processes
+    #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
+    carrier: Carrier,
+
+    /// Servers and workers as threads of this process instead of processes
+    #[arg(long, env = "KEYRANGE_EMBEDDED")]
+    embedded: bool,
+
+    /// Leave out the progress lines
+    #[arg(long, short, env = "KEYRANGE_QUIET")]
+    quiet: bool,
+}
+
+/// Trains.
+pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
+    if args.embedded && args.carrier == Carrier::Tcp {
+        return Err(Failure::input("--embedded threads share memory: expected --carrier auto or shm, got tcp"));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (cores / args.size.workers as usize).max(1);
+    let launch = Launch {
+        job: args.job.job(threads)?,
+        size: args.size,
+        carrier: args.carrier,
+        report: args.job.report,
+        quiet: args.quiet,
+    };
+    if args.embedded { launch::embedded(launch) } else { launch::processes(launch) }
+}

@@ -1,0 +1,284 @@
+//! Options that several subcommands share.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use keyrange::manager::{Address, Door};
+use keyrange::node::Membership;
+use keyrange::node::carrier::CarrierWish;
+use keyrange_apps::data::synthetic::SyntheticSpec;
+use keyrange_apps::sparse_lr::job::{Generated, TrainJob};
+use keyrange_apps::sparse_lr::server::Penalty;
+use keyrange_apps::sparse_lr::solver::SolverConfig;
+
+use crate::failure::Failure;
+
+/// How nodes exchange frames.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Carrier {
+    /// Shared memory on one host, else TCP
+    Auto,
+    /// Shared memory or nothing
+    Shm,
+    /// TCP, also on one host
+    Tcp,
+}
+
+impl From<Carrier> for CarrierWish {
+    fn from(carrier: Carrier) -> Self {
+        match carrier {
+            Carrier::Auto => CarrierWish::Auto,
+            Carrier::Shm => CarrierWish::Shm,
+            Carrier::Tcp => CarrierWish::Tcp,
+        }
+    }
+}
+
+/// A finite number that is at least 0.
+fn non_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("expected a finite number, 0 or more".into()),
+    }
+}
+
+/// A finite number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    non_negative(text).ok().filter(|value| *value > 0.0).ok_or_else(|| "expected a number above 0".into())
+}
+
+/// A duration like 500ms or 20s.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("expected a duration like 20s: {error}"))
+}
+
+/// The size of a job.
+#[derive(Args)]
+pub struct SizeArgs {
+    /// Server threads, each owning a range of the keys
+    #[arg(long, env = "KEYRANGE_SERVERS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub servers: u32,
+
+    /// Workers, each with a share of the rows
+    #[arg(long, env = "KEYRANGE_WORKERS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub workers: u32,
+
+    /// Every node must have joined this long after the start
+    #[arg(long, env = "KEYRANGE_JOIN_DEADLINE", default_value = "20s", value_parser = duration, value_name = "TIME")]
+    pub join_deadline: Duration,
+
+    /// Receive ring of each link in bytes, a power of two from 4096; a frame is at most a quarter of it
+    #[arg(long, env = "KEYRANGE_RING_BYTES", default_value_t = 1 << 20, value_name = "BYTES")]
+    pub ring_bytes: u32,
+}
+
+/// The training job: sparse logistic regression.
+#[derive(Args)]
+pub struct SparseLrArgs {
+    /// Training data: libsvm text, plain or .gz, .bz2, .xz, .zst; several files are read as one
+    #[arg(long, env = "KEYRANGE_DATA_FILES", num_args = 1.., value_delimiter = ',', value_name = "FILE", required_unless_present = "generate", conflicts_with = "generate")]
+    pub data: Vec<PathBuf>,
+
+    /// Test data, evaluated at the end
+    #[arg(long, env = "KEYRANGE_TEST_FILES", num_args = 1.., value_delimiter = ',', value_name = "FILE", conflicts_with = "generate")]
+    pub test: Vec<PathBuf>,
+
+    /// Train on made-up click data instead of files (see `keyrange gen sparse-lr --help`)
+    #[arg(long, env = "KEYRANGE_GENERATE")]
+    pub generate: bool,
+
+    /// Examples to make up for training; a fifth more for testing
+    #[arg(long, env = "KEYRANGE_GENERATE_ROWS", default_value_t = 200_000, value_name = "N", requires = "generate", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    pub generate_rows: u64,
+
+    /// Weight of the L1 norm: minimise sum_i log(1 + exp(-y_i w.x_i)) + l1 |w|_1 + l2/2 |w|^2
+    #[arg(long, env = "KEYRANGE_L1", default_value_t = 4.0, value_parser = non_negative, value_name = "X")]
+    pub l1: f64,
+
+    /// Weight of half the squared L2 norm
+    #[arg(long, env = "KEYRANGE_L2", default_value_t = 0.0, value_parser = non_negative, value_name = "X")]
+    pub l2: f64,
+
+    /// Blocks a worker may have under way besides the one it computes; 0 makes the run repeatable to the last bit
+    #[arg(long, env = "KEYRANGE_DELAY", default_value_t = 0, value_name = "T", value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub delay: u16,
+
+    /// Passes over the data, at most
+    #[arg(long, env = "KEYRANGE_MAX_PASSES", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_passes: u64,
+
+    /// Relative accuracy of the objective at which to stop
+    #[arg(long, env = "KEYRANGE_TOLERANCE", default_value_t = 1e-4, value_parser = positive, value_name = "X")]
+    pub tolerance: f64,
+
+    /// Stop only when a duality gap proves the tolerance, not already when progress has ceased
+    #[arg(long, env = "KEYRANGE_CERTIFICATE")]
+    pub certificate: bool,
+
+    /// Blocks per nonzero of an example
+    #[arg(long, env = "KEYRANGE_BLOCK_RATIO", default_value_t = 4.0, value_parser = positive, value_name = "X")]
+    pub block_ratio: f64,
+
+    /// Slack of the KKT filter: this much of the largest violation per example; `inf` switches the filter off
+    #[arg(long, env = "KEYRANGE_KKT_RATIO", default_value_t = 10.0, value_name = "X", value_parser = kkt_ratio)]
+    pub kkt_ratio: f64,
+
+    /// Largest number of nonzero weights for steps in their full metric; 0 switches these off
+    #[arg(long, env = "KEYRANGE_METRIC_MAX", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u64).range(..=4000))]
+    pub metric_max: u64,
+
+    /// Ids of features that are visited first, as one block, before the first pass
+    #[arg(long, env = "KEYRANGE_PRIOR", num_args = 1.., value_delimiter = ',', value_name = "ID")]
+    pub prior: Vec<u64>,
+
+    /// How often the prior features are visited
+    #[arg(long, env = "KEYRANGE_PRIOR_ROUNDS", default_value_t = 5, value_name = "N")]
+    pub prior_rounds: u32,
+
+    /// Seed of the block order and of made-up data
+    #[arg(long, env = "KEYRANGE_SEED", default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+
+    /// Save the model to this directory
+    #[arg(long, env = "KEYRANGE_MODEL", value_name = "DIR")]
+    pub model: Option<PathBuf>,
+
+    /// Keep parsed data in this directory and read it from there the next time
+    #[arg(long, env = "KEYRANGE_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+
+    /// Write the report to this file, as JSON
+    #[arg(long, env = "KEYRANGE_REPORT", value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+
+    /// A node waits this long for the others during training before it gives up
+    #[arg(long, env = "KEYRANGE_PATIENCE", default_value = "10m", value_parser = duration, value_name = "TIME")]
+    pub patience: Duration,
+}
+
+fn kkt_ratio(text: &str) -> Result<f64, String> {
+    if text == "inf" { Ok(f64::MAX) } else { non_negative(text) }
+}
+
+impl SparseLrArgs {
+    /// The job for `workers` workers on this machine's cores, or as many threads each as given.
+    pub fn job(&self, threads: usize) -> anyhow::Result<TrainJob> {
+        if self.l1 == 0.0 && self.l2 == 0.0 {
+            return Err(Failure::input("expected --l1 or --l2 above 0: without either the optimum may not exist"));
+        }
+        for file in self.data.iter().chain(&self.test) {
+            if !file.exists() {
+                return Err(Failure::input(format!("{}: no such file", file.display())));
+            }
+        }
+        let spec = SyntheticSpec { seed: self.seed, ..SyntheticSpec::default() };
+        let generate = self.generate.then(|| Generated {
+            spec,
+            rows: self.generate_rows,
+            test_rows: self.generate_rows.div_ceil(5),
+        });
+        Ok(TrainJob {
+            data: absolute(&self.data)?,
+            test: absolute(&self.test)?,
+            generate,
+            model: self.model.clone().map(std::path::absolute).transpose()?,
+            cache: self.cache.clone().map(std::path::absolute).transpose()?,
+            threads,
+            solver: SolverConfig {
+                penalty: Penalty { l1: self.l1, l2: self.l2, ..Penalty::default() },
+                delay: usize::from(self.delay),
+                max_passes: self.max_passes,
+                tolerance: self.tolerance,
+                certificate: self.certificate,
+                block_ratio: self.block_ratio,
+                kkt_ratio: self.kkt_ratio,
+                metric_max: self.metric_max,
+                prior: self.prior.clone(),
+                prior_rounds: self.prior_rounds,
+                seed: self.seed,
+                patience_s: self.patience.as_secs_f64(),
+            },
+        })
+    }
+}
+
+fn absolute(files: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
+    files.iter().map(std::path::absolute).collect()
+}
+
+/// Which job it is and what proves that a node belongs to it.
+#[derive(Args)]
+pub struct DoorArgs {
+    /// Name of the job, the same on all its nodes
+    #[arg(long, env = "KEYRANGE_JOB", default_value = "keyrange", value_name = "NAME")]
+    pub job: String,
+
+    /// File with the job's secret, the same on all its nodes. Also KEYRANGE_SECRET holds one. Needed beyond loopback
+    #[arg(long, env = "KEYRANGE_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+}
+
+/// The variable that holds the secret of a job, for processes started by others.
+pub const SECRET_VARIABLE: &str = "KEYRANGE_SECRET";
+
+impl DoorArgs {
+    /// Job id and secret.
+    pub fn door(&self) -> anyhow::Result<Door> {
+        let secret = match &self.secret_file {
+            Some(file) => std::fs::read(file)
+                .map_err(|error| Failure::input(format!("{}: cannot read: {error}", file.display())))?,
+            None => std::env::var(SECRET_VARIABLE).unwrap_or_default().into_bytes(),
+        };
+        Ok(door(&self.job, secret.trim_ascii()))
+    }
+}
+
+/// The door of the job called `name`.
+pub fn door(name: &str, secret: &[u8]) -> Door {
+    // Names of any length become ids of 16 bytes; a mix-up of jobs is a mistake, not an attack: secrets are for that.
+    let mut id = [0u8; 16];
+    for (at, byte) in name.bytes().enumerate() {
+        id[at % 16] = id[at % 16].rotate_left(3) ^ byte;
+    }
+    Door::new(id, secret)
+}
+
+/// How a server or worker finds its job.
+#[derive(Args)]
+pub struct MemberArgs {
+    /// Where the manager listens: tcp:HOST:PORT or unix:NAME
+    #[arg(long, env = "KEYRANGE_MANAGER", value_name = "ADDRESS")]
+    pub manager: Address,
+
+    #[command(flatten)]
+    pub door: DoorArgs,
+
+    /// The rank to have; without one, the lowest free
+    #[arg(long, value_name = "N")]
+    pub rank: Option<u32>,
+
+    /// How long to look for the manager and to wait for the other nodes
+    #[arg(long, env = "KEYRANGE_JOIN_DEADLINE", default_value = "20s", value_parser = duration, value_name = "TIME")]
+    pub join_deadline: Duration,
+
+    /// How frames travel
+    #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
+    pub carrier: Carrier,
+
+    /// End when the process that started this one ends, and leave messages to it
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+impl MemberArgs {
+    /// What a node must know to join.
+    pub fn membership(&self) -> anyhow::Result<Membership> {
+        Ok(Membership {
+            manager: self.manager.clone(),
+            door: self.door.door()?,
+            rank: self.rank,
+            join_deadline: self.join_deadline,
+        })
+    }
+}
