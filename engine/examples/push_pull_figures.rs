@@ -120,11 +120,13 @@ fn measure(mut worker: Worker, case: &str, server: Option<u32>) -> Result<(), Fa
     }
     if wanted("lists") {
         for (id, keys) in [(1, 10_000), (2, 100_000), (3, 1_000_000)] {
-            let list = random_list(&mut random, keys)?;
-            lists(&mut worker, id, &format!("the same list of {keys} keys"), &[list], 30_000_000 / keys)?;
+            let list = [random_list(&mut random, keys)?];
+            let what = format!("the same list of {keys} keys");
+            lists(&mut worker, id, &what, &list, 30_000_000 / keys, 1)?;
+            lists(&mut worker, id, &format!("{what}, rows scattered"), &list, 30_000_000 / keys, 16)?;
         }
         let forty = (0..40).map(|_| random_list(&mut random, 100_000)).collect::<Result<Vec<_>, _>>()?;
-        lists(&mut worker, 4, "40 lists of 100000 keys", &forty, 240)?;
+        lists(&mut worker, 4, "40 lists of 100000 keys", &forty, 240, 1)?;
     }
     if wanted("new-keys") {
         never_seen(&mut worker, &mut random)?;
@@ -249,8 +251,26 @@ fn returned(mut outcome: keyrange::worker::Outcome) -> Vec<f32> {
     }
 }
 
-fn lists(worker: &mut Worker, id: u16, what: &str, lists: &[KeyList], rounds: usize) -> Result<(), Failure> {
+/// Pushes and pulls the lists in turn. A list that a table has never seen gets consecutive rows, which flatters what
+/// follows; with a `stride` above 1 its keys are inserted before in that many interleaved parts.
+fn lists(
+    worker: &mut Worker,
+    id: u16,
+    what: &str,
+    lists: &[KeyList],
+    rounds: usize,
+    stride: usize,
+) -> Result<(), Failure> {
     let table = table(worker, id, StoreKind::Sparse)?;
+    for part in (0..stride).filter(|_| stride > 1) {
+        for list in lists {
+            let keys: Vec<u64> = list.as_slice().iter().skip(part).step_by(stride).copied().collect();
+            let zeros = vec![0.0f32; keys.len()];
+            let keys = Keys::List(KeyList::new(keys)?);
+            let task = worker.push(table, keys, vec![zeros], Options::default())?;
+            worker.wait(task, LIMIT)?;
+        }
+    }
     let values = lists[0].len();
     let keys = |round: usize| Keys::List(lists[round % lists.len()].clone());
     let push = |worker: &mut Worker, round, array: Vec<f32>| {

@@ -1,6 +1,6 @@
 //! What the tables of one shard can do on this machine, on one core, each figure beside a limit from the same run.
 //!
-//! `cargo run --release -p keyrange --example store_figures [-- KEYS]` (16,777,216 keys by default). Pin it to one core.
+//! `cargo run --release -p keyrange --example store_figures [-- KEYS [index|memory|lists|order]]` (16,777,216 keys by default). Pin it to one core.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,17 +15,28 @@ use keyrange_kernels::isa;
 const BATCH: usize = 100_000;
 
 fn main() {
-    let count = std::env::args().nth(1).map_or(1 << 24, |word| word.parse().expect("a number of keys"));
+    let mut words = std::env::args().skip(1);
+    let count = words.next().map_or(1 << 24, |word| word.parse().expect("a number of keys"));
+    let only = words.next();
+    let wanted = |section: &str| only.as_deref().is_none_or(|only| only == section);
     let keys = random_keys(count);
     println!("{count} random keys, requests of {BATCH}");
-    limits();
-    for isa in isa::available() {
-        isa::with(isa, || index_figures(&keys));
+    if wanted("index") {
+        limits();
+        for isa in isa::available() {
+            isa::with(isa, || index_figures(&keys));
+        }
     }
-    memory_figures(&keys);
-    repeated_lists();
-    aggregated();
-    ordered_figures(&keys);
+    if wanted("memory") {
+        memory_figures(&keys);
+    }
+    if wanted("lists") {
+        repeated_lists();
+        aggregated();
+    }
+    if wanted("order") {
+        ordered_figures(&keys);
+    }
 }
 
 /// Distinct random keys, by a bijection of the counter.
@@ -48,45 +59,113 @@ fn best_mega(rounds: usize, items: usize, mut work: impl FnMut()) -> f64 {
     items as f64 / (0..rounds).map(time).fold(f64::INFINITY, f64::min) / 1e6
 }
 
+/// Memory as the index has it: huge pages, if the system grants them.
+struct Lines {
+    mapping: *mut std::ffi::c_void,
+    bytes: usize,
+}
+
+impl Lines {
+    fn new(bytes: usize) -> Self {
+        use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+        // SAFETY: a fresh private mapping at an address of the kernel's choice touches no existing memory; the
+        // advice concerns that mapping alone.
+        let mapping = unsafe {
+            let mapping = mmap_anonymous(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+            .expect("memory suffices");
+            madvise(mapping, bytes, Advice::LinuxHugepage).expect("the mapping is ours");
+            mapping
+        };
+        Self { mapping, bytes }
+    }
+
+    fn words(&mut self) -> &mut [u64] {
+        // SAFETY: the mapping is ours, page-aligned, zeroed, and as long; the borrow of self is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.mapping.cast(), self.bytes / 8) }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing borrows it any more.
+        unsafe { rustix::mm::munmap(self.mapping, self.bytes) }.expect("the mapping is ours");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn prefetch(word: &u64) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    // SAFETY: a prefetch is a hint; it reads nothing, and every x86-64 machine has it.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(word).cast()) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch(_: &u64) {}
+
+/// What the machine gives to an index of 256 MiB, the size for 2^24 keys.
 fn limits() {
-    let mut lines = vec![[0u64; 8]; 1 << 22];
+    let bytes = 256 << 20;
     let places: Vec<u32> = random_keys(1 << 22).iter().map(|key| (key >> 42) as u32).collect();
-    let touch = best_mega(3, places.len(), || {
-        for &place in &places {
-            lines[place as usize][0] += 1;
-        }
-    });
-    black_box(&lines);
-    println!("limit: read-modify-write of random lines, 256 MiB of small pages: {touch:.0} M/s");
+    for memory in ["memory new to the process", "memory used a moment ago"] {
+        let mut lines = Lines::new(bytes);
+        let words = lines.words();
+        let fill = best_mega(1, bytes, || words.iter_mut().step_by(512).for_each(|word| *word = 1));
+        let touch = best_mega(3, places.len(), || {
+            for (step, &place) in places.iter().enumerate() {
+                let ahead = places[(step + 32) % places.len()];
+                prefetch(&words[ahead as usize * 8]);
+                words[place as usize * 8] += 1;
+            }
+        });
+        black_box(words);
+        println!(
+            "limit: {memory}, 256 MiB of huge pages: first touch {:.2} GB/s; random lines, prefetched, \
+             read-modify-write {touch:.0} M/s",
+            fill / 1e3
+        );
+    }
 }
 
 fn index_figures(keys: &[u64]) {
     let mut index = HashIndex::new();
     let mut slots = Vec::with_capacity(BATCH);
+    let mut longest_ms = 0.0f64;
     let inserts = best_mega(1, keys.len(), || {
         for batch in keys.chunks(BATCH) {
             slots.clear();
+            let begin = Instant::now();
             index.insert(batch, &mut slots).expect("memory suffices");
+            longest_ms = longest_ms.max(begin.elapsed().as_secs_f64() * 1e3);
         }
     });
     let shuffled: Vec<u64> =
         (0..keys.len()).map(|place| keys[place.wrapping_mul(7_919_777) % keys.len()]).collect();
-    let mut find = |keys: &[u64]| {
+    let mut again = |insert: bool, keys: &[u64]| {
         best_mega(3, keys.len(), || {
             for batch in keys.chunks(BATCH) {
                 slots.clear();
-                index.find(batch, &mut slots);
+                if insert {
+                    index.insert(batch, &mut slots).expect("nothing is new");
+                } else {
+                    index.find(batch, &mut slots);
+                }
                 black_box(&slots);
             }
         })
     };
-    let hits = find(&shuffled);
+    let (known, hits) = (again(true, &shuffled), again(false, &shuffled));
     let absent: Vec<u64> = keys.iter().map(|key| !key).collect();
-    let misses = find(&absent);
+    let misses = again(false, &absent);
     let bytes = index.bytes() as f64 / keys.len() as f64;
     let isa = isa::current();
     println!(
-        "index {isa:>6}: {inserts:.0} M inserts/s, {hits:.0} M hits/s, {misses:.0} M misses/s, {bytes:.1} B/key"
+        "index {isa:>6}: {inserts:.0} M new keys/s (longest request {longest_ms:.0} ms), known keys again \
+         {known:.0} M/s; {hits:.0} M hits/s, {misses:.0} M misses/s; {bytes:.1} B/key"
     );
 }
 

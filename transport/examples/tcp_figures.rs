@@ -1,8 +1,10 @@
 //! What the TCP carrier costs beside a bare pair of sockets, in one run on two pinned threads:
-//! `cargo run --release -p keyrange-transport --example tcp_figures`
+//! `cargo run --release -p keyrange-transport --example tcp_figures [-- trips|stream|burst [BYTES]]`
 //!
-//! Rounds of the bare pair and of the link alternate; medians and their ratio are printed.
+//! Both do the same job: every byte sent is read and summed. Rounds of the bare pair and of the link alternate, so that
+//! a disturbance hits both; medians are printed with their least and greatest, and the ratio round by round.
 
+use std::hint::black_box;
 use std::io::IoSlice;
 use std::net::TcpStream;
 use std::sync::Barrier;
@@ -17,65 +19,80 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 const ROUNDS: usize = 9;
 const TRIPS: u32 = 6_000;
 const STREAM_BYTES: usize = 256 << 20;
-
-fn main() {
-    for payload in [56, 1016] {
-        let (mut bare, mut link) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            bare.push(on_two_cores(
-                sockets(),
-                |a| bare_trips(a, payload, true),
-                |b| bare_trips(b, payload, false),
-            ));
-            link.push(on_two_cores(
-                links(),
-                |a| link_trips(a, payload, true),
-                |b| link_trips(b, payload, false),
-            ));
-        }
-        report(
-            &format!("round trip, {} B frames, us", payload + WORD_BYTES),
-            &bare,
-            &link,
-            1e6 / f64::from(TRIPS),
-        );
-    }
-    for frame in [4096, 16 << 10, 64 << 10, 256 << 10] {
-        let (mut bare, mut link) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            bare.push(on_two_cores(sockets(), |a| bare_send(a, frame), |b| bare_receive(b, frame)));
-            link.push(on_two_cores(links(), |a| link_send(a, frame), |b| link_receive(b, frame)));
-        }
-        report(
-            &format!("streaming {frame} B frames, s/GiB"),
-            &bare,
-            &link,
-            (1 << 30) as f64 / STREAM_BYTES as f64,
-        );
-    }
-    let mut burst = Vec::new();
-    for _ in 0..ROUNDS {
-        burst.push(on_two_cores(links(), link_burst, |b| link_receive_frames(b, BURST_FRAMES)));
-    }
-    let seconds = median(&burst).as_secs_f64();
-    println!("64 B frames, committed as fast as possible: {:.2} M/s", BURST_FRAMES as f64 / seconds / 1e6);
-}
-
 const BURST_FRAMES: usize = 2_000_000;
 
-fn median(times: &[Duration]) -> Duration {
-    let mut times = times.to_vec();
-    times.sort();
-    times[times.len() / 2]
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let asked = |what: &str| args.first().is_none_or(|arg| arg == what);
+    let bytes: Option<usize> = args.get(1).map(|arg| arg.parse().expect("BYTES is a number"));
+    let sizes = |usual: &[usize]| bytes.map_or(usual.to_vec(), |one| vec![one]);
+    if asked("trips") {
+        sizes(&[64, 1024]).into_iter().for_each(trips);
+    }
+    if asked("stream") {
+        sizes(&[4096, 16 << 10, 64 << 10, 256 << 10]).into_iter().for_each(stream);
+    }
+    if asked("burst") {
+        let rounds = (0..ROUNDS)
+            .map(|_| on_two_cores(links(), link_burst, |link| link_receive(link, BURST_FRAMES, 64)));
+        let rate = Spread::of(rounds.map(|time| BURST_FRAMES as f64 / time.as_secs_f64() / 1e6));
+        println!("64 B frames committed as fast as possible, M/s: {rate}");
+    }
 }
 
-fn report(what: &str, bare: &[Duration], link: &[Duration], scale: f64) {
-    let (bare, link) = (median(bare).as_secs_f64() * scale, median(link).as_secs_f64() * scale);
-    println!(
-        "{what}: bare {bare:.3}, link {link:.3}, link/bare {:.3}, bare/link {:.3}",
-        link / bare,
-        bare / link
+fn trips(frame: usize) {
+    let payload = frame - WORD_BYTES;
+    compare(
+        &format!("round trip of {frame} B frames, us"),
+        |time| time.as_secs_f64() * 1e6 / f64::from(TRIPS),
+        || on_two_cores(sockets(), |a| bare_trips(a, frame, true), |b| bare_trips(b, frame, false)),
+        || on_two_cores(links(), |a| link_trips(a, payload, true), |b| link_trips(b, payload, false)),
     );
+}
+
+fn stream(frame: usize) {
+    let frames = STREAM_BYTES / frame;
+    compare(
+        &format!("streaming {frame} B frames, s/GiB"),
+        |time| time.as_secs_f64() * (1 << 30) as f64 / STREAM_BYTES as f64,
+        || on_two_cores(sockets(), |a| bare_send(a, frame), |b| bare_receive(b, frame)),
+        || on_two_cores(links(), |a| link_send(a, frame), |b| link_receive(b, frames, frame)),
+    );
+}
+
+/// Alternates rounds of both and prints what they took and how often the link goes into the bare pair.
+fn compare(
+    what: &str,
+    unit: impl Fn(Duration) -> f64,
+    bare: impl Fn() -> Duration,
+    link: impl Fn() -> Duration,
+) {
+    let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (unit(bare()), unit(link()))).collect();
+    let bare = Spread::of(rounds.iter().map(|&(bare, _)| bare));
+    let link = Spread::of(rounds.iter().map(|&(_, link)| link));
+    let speed = Spread::of(rounds.iter().map(|&(bare, link)| bare / link));
+    println!("{what}: bare {bare}, link {link}, link's speed / bare's {speed}");
+}
+
+/// The median of some rounds with the least and the greatest.
+struct Spread {
+    median: f64,
+    least: f64,
+    greatest: f64,
+}
+
+impl Spread {
+    fn of(rounds: impl Iterator<Item = f64>) -> Spread {
+        let mut rounds: Vec<f64> = rounds.collect();
+        rounds.sort_by(f64::total_cmp);
+        Spread { median: rounds[rounds.len() / 2], least: rounds[0], greatest: rounds[rounds.len() - 1] }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.3} ({:.3}..{:.3})", self.median, self.least, self.greatest)
+    }
 }
 
 fn pin(core: usize) {
@@ -143,8 +160,8 @@ fn bare_read(socket: &TcpStream, bytes: &mut [u8]) {
     }
 }
 
-fn bare_trips(socket: TcpStream, payload: usize, first: bool) {
-    let mut bytes = vec![0; payload + WORD_BYTES];
+fn bare_trips(socket: TcpStream, frame: usize, first: bool) {
+    let mut bytes = vec![0; frame];
     for _ in 0..TRIPS {
         if first {
             bare_write(&socket, &bytes);
@@ -167,7 +184,13 @@ fn bare_receive(socket: TcpStream, frame: usize) {
     let mut bytes = vec![0; frame];
     for _ in 0..STREAM_BYTES / frame {
         bare_read(&socket, &mut bytes);
+        black_box(sum(&bytes));
     }
+}
+
+/// The receiver's work on each frame.
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|&byte| u64::from(byte)).sum()
 }
 
 fn link_write(link: &mut TcpLink, payload: &[u8]) {
@@ -180,7 +203,9 @@ fn link_read(link: &mut TcpLink) -> usize {
     loop {
         link.progress().expect("a living link");
         if let Some(frame) = link.try_recv().expect("a living link") {
-            let len = link.bytes(&frame).len();
+            let bytes = link.bytes(&frame);
+            let len = bytes.len();
+            black_box(sum(bytes));
             link.release(frame);
             return len;
         }
@@ -225,12 +250,8 @@ fn finish(mut link: TcpLink) {
     link.close();
 }
 
-fn link_receive(link: TcpLink, frame: usize) {
-    link_receive_frames(link, STREAM_BYTES / frame);
-}
-
-fn link_receive_frames(mut link: TcpLink, frames: usize) {
+fn link_receive(mut link: TcpLink, frames: usize, frame: usize) {
     for _ in 0..frames {
-        link_read(&mut link);
+        assert_eq!(link_read(&mut link), frame);
     }
 }

@@ -4,7 +4,7 @@
 //! Exit codes: 0 done, 1 the job failed, 2 bad input (options, configuration, data), 130 and 143 after Ctrl-C and
 //! SIGTERM.
 
-//TMP mod bench;
+mod bench;
 mod commands;
 mod config_file;
 mod failure;
@@ -64,7 +64,7 @@ enum Command {
     /// Run one worker of a job: the manager must have been started
     Worker(commands::worker::WorkerArgs),
     /// Measure rings, carriers, kernels, push and pull, beside the limits of the machine
-//TMP Bench(bench::BenchArgs),
+    Bench(bench::BenchArgs),
     /// Print a script that completes this program's options in a shell
     Completions {
         /// Which shell
@@ -115,7 +115,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Manager { application } => commands::manager::run(application),
         Command::Server(args) => commands::server::run(args),
         Command::Worker(args) => commands::worker::run(args),
-//TMP        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyrange", &mut std::io::stdout());
             Ok(())

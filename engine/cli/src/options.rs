@@ -105,7 +105,7 @@ pub struct SparseLrArgs {
     pub delay: u16,
 
     /// Passes over the data, at most
-    #[arg(long, env = "KEYRANGE_MAX_PASSES", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "KEYRANGE_MAX_PASSES", default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_passes: u64,
 
     /// Relative accuracy of the objective at which to stop
@@ -125,7 +125,7 @@ pub struct SparseLrArgs {
     pub kkt_ratio: f64,
 
     /// Largest number of nonzero weights for steps in their full metric; 0 switches these off
-    #[arg(long, env = "KEYRANGE_METRIC_MAX", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u64).range(..=4000))]
+    #[arg(long, env = "KEYRANGE_METRIC_MAX", default_value_t = 2048, value_name = "N", value_parser = clap::value_parser!(u64).range(..=4000))]
     pub metric_max: u64,
 
     /// Ids of features that are visited first, as one block, before the first pass

@@ -7,6 +7,7 @@ use keyrange::client::{Worker, WorkerError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::solver::local::Local;
 use super::solver::{PassReport, Solution, Solver, SolverConfig};
 use super::{Evaluation, Model, ModelError, ModelMeta, evaluate};
 use crate::data::cache::Cache;
@@ -130,12 +131,14 @@ fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
         }
         None => load(&job.data, job)?.share(rank, workers),
     };
-    // Everybody has its data before the clock of the training starts.
+    let local = Local::new(&share, job.solver.penalty.radius_first);
+    drop(share);
+    // Everybody has its data, by columns, before the clock of the training starts.
     worker.barrier("loaded", Duration::from_secs_f64(job.solver.patience_s))?;
     let load_seconds = started.elapsed().as_secs_f64();
 
     let mut told: Option<Instant> = None;
-    let solution = Solver::new(worker, &share, &job.solver)?.train(|worker, pass| {
+    let solution = Solver::new(worker, local, &job.solver)?.train(|worker, pass| {
         if rank == 0 && told.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
             told = Some(Instant::now());
             let traffic = worker.link_stats();

@@ -7,6 +7,7 @@ use std::hint::{black_box, spin_loop};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -94,6 +95,72 @@ pub fn copy_seconds(message_bytes: usize, into_bytes: usize, messages: u64) -> f
     black_box(&into);
     began.elapsed().as_secs_f64()
 }
+
+/// Bytes per second that go from this thread to one on `other_core` through `memory_bytes` of shared memory: one copies
+/// into a quarter of it while the other reads the quarters before, and one flag per quarter says whose it is. `bytes` in
+/// all, rounded up to whole quarters.
+pub fn hand_over_bytes_per_second(other_core: usize, memory_bytes: usize, bytes: u64) -> io::Result<f64> {
+    let part_bytes = (memory_bytes / 4).max(64);
+    let parts: [_; 4] = std::array::from_fn(|_| Part { turn: Line(AtomicU64::new(0)), bytes: vec![0; part_bytes].into() });
+    let rounds = bytes.div_ceil(4 * part_bytes as u64);
+    let (from, ready) = (vec![1u8; part_bytes], Line(AtomicU64::new(0)));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let pinned = pin(other_core);
+            ready.0.store(1, Ordering::Release);
+            for round in 0..rounds {
+                parts.iter().for_each(|part| part.when(2 * round + 1, |bytes| _ = black_box(sum(bytes))));
+            }
+            pinned
+        });
+        while ready.0.load(Ordering::Acquire) == 0 {
+            spin_loop();
+        }
+        let began = Instant::now();
+        for round in 0..rounds {
+            parts
+                .iter()
+                .for_each(|part| part.when(2 * round, |bytes| bytes.copy_from_slice(black_box(&from))));
+        }
+        joined(reader)?;
+        Ok((rounds * 4 * part_bytes as u64) as f64 / began.elapsed().as_secs_f64())
+    })
+}
+
+/// Memory that two threads use in turn: even numbers are the writer's turns, odd ones the reader's.
+struct Part {
+    turn: Line,
+    bytes: Mutex<Vec<u8>>,
+}
+
+impl Part {
+    fn when(&self, turn: u64, work: impl FnOnce(&mut [u8])) {
+        while self.turn.0.load(Ordering::Acquire) != turn {
+            spin_loop();
+        }
+        // Never contended: the flag says whose turn it is.
+        work(&mut self.bytes.lock().unwrap_or_else(PoisonError::into_inner));
+        self.turn.0.store(turn + 1, Ordering::Release);
+    }
+}
+
+/// Cache lines per second that one core adds to, `lines` of them at random places of as many lines of memory.
+pub fn random_lines_per_second(lines: usize) -> f64 {
+    let mut memory = vec![Line64([1; 8]); lines];
+    let (mut place, began) = (0u64, Instant::now());
+    for _ in 0..lines {
+        // A full-period generator, so the places are known early and the core overlaps the misses.
+        place = place.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let at = (u128::from(place) * lines as u128 >> 64) as usize;
+        memory[at].0[0] += 1;
+    }
+    black_box(&memory);
+    lines as f64 / began.elapsed().as_secs_f64()
+}
+
+#[repr(align(64))]
+#[derive(Clone)]
+struct Line64([u64; 8]);
 
 /// Reads every byte.
 pub fn sum(bytes: &[u8]) -> u64 {

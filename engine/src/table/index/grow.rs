@@ -1,9 +1,8 @@
 //! Growth of the index, in place.
 
-use super::bucket::{BUCKET_KEYS, Bucket};
 use bytemuck::Zeroable;
 
-use super::place::{Homes, place};
+use super::bucket::{BUCKET_KEYS, Bucket, place};
 use super::{HOMES_MIN, HashIndex, LOAD_MAX_PERCENT, ROWS_MAX, Seed, TableError, WALK_MAX};
 
 /// Buckets moved at a time: their copy fits in the L2 cache. A key lies less than [`WALK_MAX`] buckets above its
@@ -36,7 +35,7 @@ impl HashIndex {
         let old_buckets = if self.homes == 0 { 0 } else { self.homes + WALK_MAX };
         self.enlarge()?;
         self.spread(old_buckets);
-        if self.stray { self.rebuild() } else { Ok(()) }
+        self.settle()
     }
 
     /// More homes; keys still lie by the old ones.
@@ -56,7 +55,7 @@ impl HashIndex {
     /// top end downwards. A home only moves up, and by more than a walk except in the lowest block, which is
     /// copied out last; so no key lands in a bucket that still waits to be read.
     fn spread(&mut self, old_buckets: usize) {
-        let homes = Homes { seed: self.seed, count: self.homes };
+        let homes = self.homes();
         let mut copy = Vec::with_capacity(BLOCK.min(old_buckets));
         for begin in (0..old_buckets).step_by(BLOCK).rev() {
             let block = begin..old_buckets.min(begin + BLOCK);
@@ -65,28 +64,34 @@ impl HashIndex {
             self.buckets[block].fill(Bucket::zeroed());
             for bucket in &copy {
                 for (key, slot) in bucket.entries() {
-                    self.stray |= !place(&mut self.buckets, homes, homes.of(key), key, slot);
+                    if !place(&mut self.buckets, homes.of(key), key, slot) {
+                        self.homeless.push((key, slot));
+                    }
                 }
             }
         }
     }
 
-    /// Places every key anew under another seed, with a full copy, after growth if the index is more than half
-    /// full: for the case that never happens.
-    pub(super) fn rebuild(&mut self) -> Result<(), TableError> {
+    /// If keys have no place, places every key anew under another seed, with a full copy, and after growth if the
+    /// index is more than half full: for the case that never happens.
+    pub(super) fn settle(&mut self) -> Result<(), TableError> {
+        if self.homeless.is_empty() {
+            return Ok(());
+        }
         let mut entries = Vec::new();
         entries.try_reserve_exact(self.len).map_err(|_| TableError::OutOfMemory { bytes: self.len * 16 })?;
         if self.len * 2 > capacity(self.homes) {
             self.enlarge()?;
         }
         self.for_each(|key, slot| entries.push((key, slot)));
-        while self.stray {
+        entries.append(&mut self.homeless);
+        loop {
             self.seed = Seed::random();
             self.buckets.fill(Bucket::zeroed());
-            let homes = Homes { seed: self.seed, count: self.homes };
-            self.stray =
-                !entries.iter().all(|&(key, slot)| place(&mut self.buckets, homes, homes.of(key), key, slot));
+            let homes = self.homes();
+            if entries.iter().all(|&(key, slot)| place(&mut self.buckets, homes.of(key), key, slot)) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }

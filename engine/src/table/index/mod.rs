@@ -2,41 +2,39 @@
 //!
 //! ```text
 //! home(key) = (hash(key) * homes) >> 64          monotone in the hash, any number of buckets
-//! find:   look at the 64-byte bucket at home and at as many after it as its `reach` says; five keys each
-//! insert: from home on, the first bucket with room takes the key; in a full one, the key whose home is
-//!         farthest on gives way to ours if its home lies beyond our home, and goes on in our stead
+//! find:   look at the five keys of the 64-byte bucket at home; if it remembers that one like ours went on, look
+//!         at those after it, up to the first with room
+//! insert: find; a key that is not there goes into the first bucket with room from its home on
 //! ```
 //!
-//! 1. Keys lie in the bucket itself, so a hit costs one line; walks are batched and prefetched, so that many
-//!    lines are under way at once.
-//! 2. Giving way keeps keys in the order of their homes: at a load of 0.8 almost nobody lies more than one
-//!    bucket from home, and a miss ends as soon as a hit. Without it the last keys would walk past dozens.
-//! 3. The hash is seeded by the operating system's randomness: nobody can choose keys that collide. No key lies
+//! 1. Keys lie in the bucket itself, so a hit and a miss cost one line each. What a line costs is a miss of the caches
+//!    and, in a large table, of the address translation; so look-ups run in batches with many lines under way, and
+//!    a second line is fetched only for the keys that need it.
+//! 2. The hash is seeded by the operating system's randomness: nobody can choose keys that collide. No key lies
 //!    [`WALK_MAX`] buckets from home; should one ever have to, the index is rebuilt with another seed.
-//! 4. Homes are monotone in the hash, so growing is one sequential sweep from the top end downwards, in place:
+//! 3. Homes are monotone in the hash, so growing is one sequential sweep from the top end downwards, in place:
 //!    no second copy, and steps as small as 4/3: 16 to 24 bytes a key.
-//! 5. Keys are never removed, so there are no tombstones.
+//! 4. Keys are never removed, so there are no tombstones.
 //!
 //! Known costs: a growth step sweeps the whole index at once, a few ns a key.
 
 mod bucket;
 mod grow;
-mod place;
 mod probe;
 #[cfg(test)]
 mod tests;
 
 use super::resolved::NO_SLOT;
 use super::{Pages, ROWS_MAX, TableError};
-use bucket::Bucket;
+use bucket::{Bucket, Home};
 
 /// Buckets that a walk may look at; also how many lie beyond the last home. With random hashes and the greatest
-/// load the probability that a key needs more is about exp(-WALK_MAX), some 1e-14.
-const WALK_MAX: usize = 32;
-/// Keys looked up between two checks for room.
+/// load the probability that a key needs more is about exp(-0.11 WALK_MAX), some 1e-13.
+const WALK_MAX: usize = 256;
+/// Keys looked up, then inserted, at a time.
 const CHUNK: usize = 1024;
 /// Greatest load, in percent of the places in home buckets.
-const LOAD_MAX_PERCENT: usize = 82;
+const LOAD_MAX_PERCENT: usize = 80;
 const HOMES_MIN: usize = 32;
 
 /// From keys to slots 0, 1, 2, ... in the order of first insertion.
@@ -45,8 +43,8 @@ pub struct HashIndex {
     homes: usize,
     len: usize,
     seed: Seed,
-    /// Some key lies where no walk finds it; `rebuild` is the only next step.
-    stray: bool,
+    /// Keys for which there was no place; `settle` is the only next step.
+    homeless: Vec<(u64, u32)>,
 }
 
 /// The secret of the hash.
@@ -76,15 +74,26 @@ fn fold(a: u64, b: u64) -> u64 {
     (product as u64) ^ (product >> 64) as u64
 }
 
-#[inline(always)]
-fn home_of(hash: u64, homes: usize) -> usize {
-    ((u128::from(hash) * homes as u128) >> 64) as usize
+/// What decides the home of a key.
+#[derive(Clone, Copy)]
+struct Homes {
+    seed: Seed,
+    count: usize,
+}
+
+impl Homes {
+    #[inline(always)]
+    fn of(self, key: u64) -> Home {
+        let hash = self.seed.hash(key);
+        let at = ((u128::from(hash) * self.count as u128) >> 64) as usize;
+        Home { at, mark: 1 << (hash % 16) }
+    }
 }
 
 impl HashIndex {
     /// An empty index.
     pub fn new() -> Self {
-        Self { buckets: Pages::new(), homes: 0, len: 0, seed: Seed::random(), stray: false }
+        Self { buckets: Pages::new(), homes: 0, len: 0, seed: Seed::random(), homeless: Vec::new() }
     }
 
     /// The number of keys.
@@ -107,7 +116,9 @@ impl HashIndex {
         let begin = slots.len();
         slots.resize(begin + keys.len(), NO_SLOT);
         if self.homes > 0 {
-            probe::find(self, keys, &mut slots[begin..]);
+            for (keys, slots) in keys.chunks(CHUNK).zip(slots[begin..].chunks_mut(CHUNK)) {
+                probe::find(self, keys, slots);
+            }
         }
     }
 
@@ -118,22 +129,26 @@ impl HashIndex {
     /// before the failing chunk have been inserted.
     pub fn insert(&mut self, keys: &[u64], slots: &mut Vec<u32>) -> Result<(), TableError> {
         slots.reserve(keys.len());
-        if self.stray {
-            self.rebuild()?;
-        }
-        for chunk in keys.chunks(CHUNK) {
-            self.make_room(chunk.len())?;
+        self.settle()?;
+        for keys in keys.chunks(CHUNK) {
             let begin = slots.len();
-            slots.resize(begin + chunk.len(), NO_SLOT);
+            self.find(keys, slots);
+            let slots = &mut slots[begin..];
+            let missing = slots.iter().filter(|&&slot| slot == NO_SLOT).count();
+            if missing > 0 {
+                self.make_room(missing)?;
+            }
             let mut done = 0;
-            while done < chunk.len() {
-                done += probe::insert(self, &chunk[done..], &mut slots[begin + done..]);
-                if self.stray {
-                    self.rebuild()?;
-                }
+            while missing > 0 && done < keys.len() {
+                done += probe::add(self, &keys[done..], &mut slots[done..]);
+                self.settle()?;
             }
         }
         Ok(())
+    }
+
+    fn homes(&self) -> Homes {
+        Homes { seed: self.seed, count: self.homes }
     }
 
     /// Calls `visit(key, slot)` for every key, in no particular order.

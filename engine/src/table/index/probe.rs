@@ -1,15 +1,24 @@
 //! The walks of the index: written once, instantiated per instruction set.
 //!
-//! What differs is only how a bucket's five keys are compared with one key. Walks run `AHEAD` keys behind the
-//! hashing and prefetching, so that about that many cache lines are on their way at any time.
+//! ```text
+//! find:  for each key, AHEAD keys behind the hashing and prefetching: look at the bucket at home
+//!        then, for the few whose bucket is full and without them: look at the buckets after it
+//! add:   for each key that `find` missed, on the lines that `find` has brought: look again, then place it
+//! ```
+//!
+//! 1. Only the home bucket is prefetched at first; one key in ten goes on to its neighbour, prefetched in turn.
+//!    Fetching both for everybody would cost as much again, for the rate is bound by the lines under way.
+//! 2. `add` looks again because a key may come twice in one list. That and the placing hit the cache, since a list
+//!    is cut into chunks whose lines fit in it.
+//!
+//! What differs between instruction sets is only how a bucket's five keys are compared with one key.
 
 use keyrange_kernels::isa::{self, Isa};
 
-use super::HashIndex;
-use super::bucket::{BUCKET_KEYS, Bucket};
-use super::place::{Homes, place};
+use super::bucket::{BUCKET_KEYS, Bucket, Home, place};
+use super::{CHUNK, HashIndex, NO_SLOT, WALK_MAX};
 
-/// Keys hashed and prefetched ahead of the walk.
+/// Keys hashed and prefetched ahead of the look at their buckets.
 const AHEAD: usize = 32;
 
 /// Compares a key with the five of a bucket: bit i of the result says that place i holds it. Places not in use and
@@ -28,7 +37,7 @@ impl Compare for Portable {
     }
 }
 
-/// Writes the slot of each key that is there.
+/// Writes the slot of each key, [`NO_SLOT`] for one that is not there. There are at most [`CHUNK`] keys.
 pub(super) fn find(index: &HashIndex, keys: &[u64], slots: &mut [u32]) {
     match isa::current() {
         // SAFETY: `current` answers only instruction sets that this machine was seen to have.
@@ -41,84 +50,100 @@ pub(super) fn find(index: &HashIndex, keys: &[u64], slots: &mut [u32]) {
     }
 }
 
-/// Writes the slot of each key, inserting those not there; returns how many keys were served, fewer than all only when
-/// the index must be rebuilt first. The caller has made room.
-pub(super) fn insert(index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
+/// Inserts each key whose slot is missing and writes its slot; returns how many keys were served, fewer than all only
+/// when the index must be rebuilt first. The caller has made room.
+pub(super) fn add(index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
     match isa::current() {
         // SAFETY: `current` answers only instruction sets that this machine was seen to have.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { x86::insert_avx512(index, keys, slots) },
+        Isa::Avx512 => unsafe { x86::add_avx512(index, keys, slots) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { x86::insert_avx2(index, keys, slots) },
-        _ => insert_with(Portable, index, keys, slots),
+        Isa::Avx2 => unsafe { x86::add_avx2(index, keys, slots) },
+        _ => add_with(Portable, index, keys, slots),
     }
 }
 
 #[inline(always)]
 fn find_with(compare: impl Compare, index: &HashIndex, keys: &[u64], slots: &mut [u32]) {
     let buckets = &*index.buckets;
-    let homes = Homes { seed: index.seed, count: index.homes };
-    let mut ahead = [0usize; AHEAD];
-    for step in 0..keys.len() + AHEAD {
-        if let Some(done) = step.checked_sub(AHEAD)
-            && let Some(slot) = walk(compare, buckets, ahead[done % AHEAD], keys[done])
-        {
-            slots[done] = slot;
-        }
-        if let Some(&key) = keys.get(step) {
-            let home = homes.of(key);
-            // A bucket at home is often full; its neighbour comes along.
-            prefetch(&buckets[home]);
-            prefetch(&buckets[home + 1]);
-            ahead[step % AHEAD] = home;
-        }
-    }
-}
-
-#[inline(always)]
-fn insert_with(compare: impl Compare, index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
-    let buckets = &mut *index.buckets;
-    let homes = Homes { seed: index.seed, count: index.homes };
-    let mut ahead = [0usize; AHEAD];
+    let homes = index.homes();
+    let mut ahead = [Home::default(); AHEAD];
+    // Keys to be sought beyond their homes.
+    let mut beyond = [0u16; CHUNK];
+    let mut beyond_len = 0;
     for step in 0..keys.len() + AHEAD {
         if let Some(done) = step.checked_sub(AHEAD) {
-            let (key, home) = (keys[done], ahead[done % AHEAD]);
-            slots[done] = match walk(compare, buckets, home, key) {
-                Some(slot) => slot,
-                None => {
-                    let slot = index.len as u32;
-                    index.len += 1;
-                    index.stray |= !place(buckets, homes, home, key, slot);
-                    slot
-                }
-            };
-            if index.stray {
-                return done + 1;
+            let home = ahead[done % AHEAD];
+            let bucket = &buckets[home.at];
+            let slot = look(compare, bucket, keys[done]);
+            slots[done] = slot;
+            if slot == NO_SLOT && bucket.is_full() {
+                // A walk or a placing will look there.
+                prefetch(&buckets[home.at + 1]);
+            }
+            if slot == NO_SLOT && bucket.may_have_passed(home.mark) {
+                beyond[beyond_len] = done as u16;
+                beyond_len += 1;
             }
         }
         if let Some(&key) = keys.get(step) {
             let home = homes.of(key);
-            // A bucket at home is often full; its neighbour comes along.
-            prefetch(&buckets[home]);
-            prefetch(&buckets[home + 1]);
+            prefetch(&buckets[home.at]);
             ahead[step % AHEAD] = home;
+        }
+    }
+    for &place in &beyond[..beyond_len] {
+        let key = keys[usize::from(place)];
+        slots[usize::from(place)] = walk(compare, buckets, homes.of(key), key);
+    }
+}
+
+#[inline(always)]
+fn add_with(compare: impl Compare, index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
+    let homes = index.homes();
+    let buckets = &mut *index.buckets;
+    for (done, (&key, slot)) in keys.iter().zip(slots).enumerate() {
+        if *slot != NO_SLOT {
+            continue;
+        }
+        let home = homes.of(key);
+        *slot = walk(compare, buckets, home, key);
+        if *slot == NO_SLOT {
+            *slot = index.len as u32;
+            index.len += 1;
+            if !place(buckets, home, key, *slot) {
+                index.homeless.push((key, *slot));
+                return done + 1;
+            }
         }
     }
     keys.len()
 }
 
-/// The slot of a key, if it is there.
+/// The slot of a key, [`NO_SLOT`] if it is nowhere.
 #[inline(always)]
-fn walk(compare: impl Compare, buckets: &[Bucket], home: usize, key: u64) -> Option<u32> {
-    let reach = usize::from(buckets[home].reach);
-    for bucket in &buckets[home..=home + reach] {
-        let hits = compare.hits(bucket, key) & bucket.occupied();
-        if hits != 0 {
-            return Some(bucket.slots[hits.trailing_zeros() as usize % BUCKET_KEYS]);
+fn walk(compare: impl Compare, buckets: &[Bucket], home: Home, key: u64) -> u32 {
+    let slot = look(compare, &buckets[home.at], key);
+    if slot != NO_SLOT || !buckets[home.at].may_have_passed(home.mark) {
+        return slot;
+    }
+    for bucket in &buckets[home.at + 1..home.at + WALK_MAX] {
+        let slot = look(compare, bucket, key);
+        if slot != NO_SLOT || !bucket.is_full() {
+            return slot;
         }
     }
-    None
+    NO_SLOT
+}
+
+/// The slot of a key, [`NO_SLOT`] if it is not in this bucket.
+#[inline(always)]
+fn look(compare: impl Compare, bucket: &Bucket, key: u64) -> u32 {
+    match compare.hits(bucket, key) & bucket.occupied() {
+        0 => NO_SLOT,
+        hits => bucket.slots[hits.trailing_zeros() as usize % BUCKET_KEYS],
+    }
 }
 
 #[inline(always)]
@@ -126,8 +151,9 @@ fn prefetch(bucket: &Bucket) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint; it reads nothing, and every x86-64 machine has it.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(bucket).cast());
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // Into the L2 cache: more lines can be under way to it than to the L1 cache.
+        _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(bucket).cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bucket;
@@ -137,7 +163,7 @@ fn prefetch(bucket: &Bucket) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Bucket, Compare, HashIndex, find_with, insert_with};
+    use super::{Bucket, Compare, HashIndex, find_with, add_with};
 
     #[derive(Clone, Copy)]
     struct Avx2;
@@ -181,12 +207,12 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,bmi1,bmi2")]
-    pub fn insert_avx2(index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
-        insert_with(Avx2, index, keys, slots)
+    pub fn add_avx2(index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
+        add_with(Avx2, index, keys, slots)
     }
 
     #[target_feature(enable = "avx512f,bmi1,bmi2")]
-    pub fn insert_avx512(index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
-        insert_with(Avx512, index, keys, slots)
+    pub fn add_avx512(index: &mut HashIndex, keys: &[u64], slots: &mut [u32]) -> usize {
+        add_with(Avx512, index, keys, slots)
     }
 }

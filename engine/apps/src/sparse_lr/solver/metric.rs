@@ -16,6 +16,9 @@ use crate::sparse_lr::server::Penalty;
 /// Step lengths tried, all at once.
 const LENGTHS: [f64; 8] = [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125];
 
+/// How precisely the quadratic problem is solved; it is only a model, and the next pass brings a better one.
+const GAIN_RELATIVE: f64 = 1e-3;
+
 /// A step that improves the objective.
 pub struct MetricStep {
     /// Table keys of the support, sorted.
@@ -50,7 +53,7 @@ pub fn metric_step(
     rows.add_gradient(&local.p, &mut sums[triangle(n)..]);
     let sums = servers.sum(sums)?;
     let (lower, g) = sums.split_at(triangle(n));
-    let new = Quadratic::new(lower, g, &old, penalty.l1, penalty.l2).solve();
+    let new = Quadratic::new(lower, g, &old, penalty.l1, penalty.l2).solve(GAIN_RELATIVE);
 
     let steps: Vec<f64> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
     let along = rows.product(&steps);

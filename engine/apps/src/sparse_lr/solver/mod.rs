@@ -34,7 +34,6 @@ use self::certificate::Certificate;
 use self::local::{Local, table_key};
 use self::servers::Servers;
 use super::server::{Begin, Penalty, Phase, PhaseStats};
-use crate::data::Dataset;
 
 pub use self::report::{PassReport, Solution};
 
@@ -89,12 +88,12 @@ impl Default for SolverConfig {
         SolverConfig {
             penalty: Penalty::default(),
             delay: 0,
-            max_passes: 10_000,
+            max_passes: 100_000,
             tolerance: 1e-4,
             certificate: false,
             block_ratio: 4.0,
             kkt_ratio: 10.0,
-            metric_max: 1024,
+            metric_max: 2048,
             prior: Vec::new(),
             prior_rounds: 5,
             seed: 1,
@@ -126,15 +125,15 @@ struct PassEnd {
 }
 
 impl<'a> Solver<'a> {
-    /// Brings the worker's share of the data and the tables together. All workers must do so at the same time.
-    pub fn new(worker: &'a mut Worker, share: &Dataset, config: &'a SolverConfig) -> Result<Self, WorkerError> {
+    /// Brings a worker's examples and the tables together. All workers must do so at the same time; the clock of the
+    /// training starts here.
+    pub fn new(worker: &'a mut Worker, local: Local, config: &'a SolverConfig) -> Result<Self, WorkerError> {
         let started = Instant::now();
-        let local = Local::new(share, config.penalty.radius_first);
         let patience = Duration::from_secs_f64(config.patience_s);
         let mut servers = Servers::new(worker, &config.penalty, &local.keys, patience)?;
         let mut sums = vec![0.0; 2 + BINS];
-        sums[0] = share.rows() as f64;
-        sums[1] = share.nonzeros() as f64;
+        sums[0] = local.labels.len() as f64;
+        sums[1] = local.columns.nonzeros() as f64;
         blocks::count_active(&local, &mut sums[2..]);
         let sums = servers.sum(sums)?;
         let spans = blocks::cut(&sums[2..], sums[0], config.block_ratio);

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# What: two hosts on one: the manager and a server in one network namespace, two workers in another, over TCP with a
+#       secret. The job trains to its end; a worker with a wrong secret is refused, says so, and harms nobody.
+# Why: addresses, listening and trust differ between hosts; on loopback a mistake there does not show.
+# Run time: 10 s. Needs root and iproute2; without them it is skipped, and says so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skip() { echo "skipped: $*"; exit 0; }
+((EUID == 0)) || skip "not root, so no network namespaces"
+command -v ip >/dev/null || skip "no iproute2 (the program ip)"
+
+cargo build --quiet --release --bin keyrange
+keyrange=${CARGO_TARGET_DIR:-$PWD/target}/release/keyrange
+
+readonly near=kr-near-$$ far=kr-far-$$ manager_ip=10.213.7.1 worker_ip=10.213.7.2 port=7070
+scratch=$(mktemp -d)
+pids=()
+cleanup() {
+    ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || true
+    ip netns delete "$near" 2>/dev/null || true
+    ip netns delete "$far" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+ip netns add "$near" 2>"$scratch/netns" || skip "this machine grants no network namespaces: $(<"$scratch/netns")"
+ip netns add "$far"
+ip -n "$near" link add link0 type veth peer name link0 netns "$far"
+ip -n "$near" address add "$manager_ip/24" dev link0
+ip -n "$far" address add "$worker_ip/24" dev link0
+for namespace in "$near" "$far"; do
+    ip -n "$namespace" link set lo up
+    ip -n "$namespace" link set link0 up
+done
+
+printf 'the secret of this job' >"$scratch/secret"
+printf 'another secret' >"$scratch/wrong"
+
+# start NAMESPACE LOG ARGUMENTS...: a node in the background, ended by force after a minute. `ip netns exec` and
+# `timeout` run the program in their own place or forward signals, so that ending the last pid ends the node.
+start() {
+    ip netns exec "$1" timeout --kill-after=2 60 "$keyrange" "${@:3}" >"$scratch/$2" 2>&1 </dev/null &
+    pids+=($!)
+}
+show() { tail -n 30 "$scratch"/*.log; }
+
+start "$near" manager.log manager sparse-lr --generate --generate-rows 4000 --servers 1 --workers 2 --join-deadline 30s \
+    --listen "tcp:$manager_ip:$port" --secret-file "$scratch/secret" --report "$scratch/report.json"
+start "$near" server.log server --manager "tcp:$manager_ip:$port" --listen "tcp:$manager_ip:0" --secret-file "$scratch/secret"
+
+# The stranger comes while the job waits for its workers.
+status=0
+ip netns exec "$far" timeout 30 "$keyrange" worker --manager "tcp:$manager_ip:$port" --secret-file "$scratch/wrong" \
+    --join-deadline 15s >"$scratch/stranger.log" 2>&1 </dev/null || status=$?
+if ((status == 0 || status >= 124)) || ! grep -qi secret "$scratch/stranger.log"; then
+    show
+    echo "error: a wrong secret must be refused with a message that names it (exit code $status)"
+    exit 1
+fi
+echo "a wrong secret is refused: $(tail -n 1 "$scratch/stranger.log")"
+
+for rank in 0 1; do
+    start "$far" "worker-$rank.log" worker --manager "tcp:$manager_ip:$port" --secret-file "$scratch/secret"
+done
+for pid in "${pids[@]}"; do
+    status=0
+    wait "$pid" || status=$?
+    ((status == 0)) || { show; echo "error: a node of the job ended with exit code $status"; exit 1; }
+done
+pids=()
+grep -q '"objective"' "$scratch/report.json" && grep -Eq '"carrier": *"tcp"' "$scratch/report.json" \
+    || { show; cat "$scratch/report.json"; echo "error: the report lacks an objective or the carrier tcp"; exit 1; }
+echo "trained between two namespaces: $(grep -oE '"(objective|carrier|passes|seconds)": *[^,]*' "$scratch/report.json" | paste -sd' ')"
