@@ -71,4 +71,4 @@ done
 pids=()
 grep -q '"objective"' "$scratch/report.json" && grep -Eq '"carrier": *"tcp"' "$scratch/report.json" \
     || { show; cat "$scratch/report.json"; echo "error: the report lacks an objective or the carrier tcp"; exit 1; }
-echo "trained between two namespaces: $(grep -oE '"(objective|carrier|passes|seconds)": *[^,]*' "$scratch/report.json" | paste -sd' ')"
+echo "trained between two namespaces: $(grep -oE '"(objective|carrier|passes|seconds)": *[^,]*' "$scratch/report.json" | tail -n 3 | paste -sd' ')"

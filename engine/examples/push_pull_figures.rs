@@ -313,10 +313,49 @@ fn dense(worker: &mut Worker, bytes: usize) -> Result<(), Failure> {
     let pulled = pipeline(worker, rounds, values, |worker, _, array| {
         worker.pull(table, Keys::Range(range), array, Options::default())
     })?;
+    let lent = push_lent(worker, table, range, rounds)?;
     let rate = |seconds: f64| (rounds * bytes) as f64 / seconds / 1e9;
-    println!("dense {} MiB: push {:.1}, pull {:.1} GB/s", bytes >> 20, rate(pushed), rate(pulled));
+    println!(
+        "dense {} MiB: push {:.1}, push from lent memory {:.1}, pull {:.1} GB/s",
+        bytes >> 20,
+        rate(pushed),
+        rate(lent),
+        rate(pulled)
+    );
     worker.drop_table(table, LIMIT)?;
     Ok(())
+}
+
+/// As `pipeline` with pushes of the whole range, from four lent arrays.
+fn push_lent(
+    worker: &mut Worker,
+    table: TableHandle,
+    range: KeyRange,
+    rounds: usize,
+) -> Result<f64, Failure> {
+    let values = range.count() as usize;
+    let mut spare = Vec::new();
+    for _ in 0..4 {
+        let mut array = worker.lend::<f32>(values)?;
+        array.fill(1.0);
+        spare.push(array);
+    }
+    let mut open = std::collections::VecDeque::new();
+    let began = Instant::now();
+    for _ in 0..rounds {
+        if spare.is_empty()
+            && let Some(task) = open.pop_front()
+        {
+            let mut outcome = worker.wait(task, LIMIT)?;
+            spare.extend(outcome.lent.drain(..).filter_map(|lent| lent.into_array()));
+        }
+        let parts = spare.pop().into_iter().collect();
+        open.push_back(worker.push_lent(table, Keys::Range(range), parts, Options::default())?);
+    }
+    for task in open {
+        worker.wait(task, LIMIT)?;
+    }
+    Ok(began.elapsed().as_secs_f64())
 }
 
 #[repr(align(128))]

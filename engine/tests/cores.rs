@@ -238,3 +238,37 @@ fn a_peer_that_breaks_the_protocol_is_named_and_harms_nothing() {
     shard.handle(PeerId(0), frame.bytes(), out).unwrap();
     assert_eq!(cluster.pull(0, table, &Keys::Range(KeyRange::one(1))), [1.0]);
 }
+
+#[test]
+fn a_list_that_found_no_room_brings_its_keys_when_there_is_room() {
+    let mut cluster = Cluster::plain(1, 1);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let keys = Keys::List(spread(100, 0));
+    let ones = vec![vec![1f32; 100]];
+    let task = cluster.workers[0].push(table, keys.clone(), ones, Options::default(), &mut FullRing).unwrap();
+    cluster.wait(0, task).unwrap();
+    assert_eq!(cluster.pull(0, table, &keys), vec![1.0; 100]);
+    assert_eq!(cluster.shards[0].stats().key_misses, 0);
+}
+
+#[test]
+fn requests_of_failed_tasks_are_not_waited_for_and_their_late_answers_change_nothing() {
+    let mut cluster = Cluster::plain(1, 2);
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let list = spread(100, 0);
+    let keys = Keys::List(list.clone());
+    let (worker, out) = (&mut cluster.workers[0], &mut cluster.up[0]);
+    let push = || vec![vec![1f32; 100]];
+    let cancelled = worker.push(table, keys.clone(), push(), Options::default(), out).unwrap();
+    let options = Options { deadline: Some(Duration::from_secs(1)), ..Options::default() };
+    let late = worker.push(table, keys.clone(), push(), options, out).unwrap();
+    worker.push_one(table, list.as_slice()[0], &[1f32], 1, out).unwrap();
+    worker.cancel(cancelled, out);
+    worker.poll(Duration::from_secs(1), out);
+    assert_eq!(worker.open_requests(), 0);
+    assert_eq!(worker.take(cancelled), Some(Err(TaskError::Cancelled)));
+    assert!(matches!(worker.take(late), Some(Err(TaskError::TimedOut { .. }))));
+    let mut expected = vec![2.0; 100];
+    expected[0] = 3.0;
+    assert_eq!(cluster.pull(0, table, &keys), expected);
+}

@@ -49,7 +49,7 @@ fn sign(bytes: &mut [u8], sender: u32, request: bool) {
     let kinds: &[u8] = if request { &[1, 2, 3, 4, 5] } else { &[16, 17, 18, 19, 20] };
     bytes[8] = VERSION;
     bytes[9] = kinds[usize::from(bytes[9]) % kinds.len()];
-    bytes[10] &= 15;
+    bytes[10] &= 31;
     bytes[11] = 0;
     bytes[12..16].fill(0);
     bytes[16..20].copy_from_slice(&sender.to_le_bytes());

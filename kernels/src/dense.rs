@@ -4,7 +4,7 @@
 //! Cost: one load per source and element, one store per element; `y` stays in L1 between groups of sources.
 
 use crate::isa::shells;
-use crate::real::Real;
+use crate::real::{REDUCTION_LANES, Real, fold};
 
 /// Elements worked on at a time by kernels that keep intermediate results: small enough for L1 (two buffers of
 /// f64 take 8 KiB), large enough that the loop's set-up vanishes. A multiple of the reduction lanes.
@@ -21,6 +21,18 @@ shells! {
     /// If the lengths differ.
     pub fn add<T>(y: &mut [T], x: &[T]) = add_loop;
 
+    /// `y[i] += a x[i]`, the product rounded before the sum.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn axpy<T>(y: &mut [T], a: T, x: &[T]) = axpy_loop;
+
+    /// The sum of `x[i] y[i]`, over 16 fixed lanes (element i in lane i mod 16) added in a fixed tree.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn dot<T>(x: &[T], y: &[T]) -> T = dot_loop;
+
     /// `y[i] = sources[0][i] + sources[1][i] + ...`, from left to right; zeros if there is no source.
     /// What was in `y` is not read. Any number of sources, one pass over memory.
     ///
@@ -35,6 +47,31 @@ pub(crate) fn add_loop<T: Real>(y: &mut [T], x: &[T]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y += x;
     }
+}
+
+#[inline(always)]
+fn axpy_loop<T: Real>(y: &mut [T], a: T, x: &[T]) {
+    assert_eq!(y.len(), x.len(), "y and x must have the same length");
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+#[inline(always)]
+fn dot_loop<T: Real>(x: &[T], y: &[T]) -> T {
+    assert_eq!(x.len(), y.len(), "x and y must have the same length");
+    let mut lanes = [T::ZERO; REDUCTION_LANES];
+    let (x_chunks, x_tail) = x.as_chunks::<REDUCTION_LANES>();
+    let (y_chunks, y_tail) = y.as_chunks::<REDUCTION_LANES>();
+    for (x, y) in x_chunks.iter().zip(y_chunks) {
+        for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += x * y;
+        }
+    }
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_tail.iter().zip(y_tail)) {
+        *lane += x * y;
+    }
+    fold(lanes)
 }
 
 #[inline(always)]

@@ -35,6 +35,11 @@ fn c<T: Real>(x: f64) -> T {
 fn kernels<T: Real>() -> Vec<Kernel<T>> {
     vec![
         ("dense::add", |[y, x, ..]| dense::add(y, x)),
+        ("dense::axpy", |[y, x, ..]| dense::axpy(y, x.first().copied().unwrap_or_default(), x)),
+        ("dense::dot", |[y, x, z, ..]| {
+            let dot = dense::dot(x, z);
+            y.fill(dot);
+        }),
         ("sum of 0", |[y, ..]| dense::sum_into(y, &[])),
         ("sum of 1", |[y, a, ..]| dense::sum_into(y, &[a])),
         ("sum of 3", |[y, a, b, c, _]| dense::sum_into(y, &[a, b, c])),

@@ -87,7 +87,8 @@ mod tests {
 
     fn command() -> Command {
         let option = |name: &'static str| Arg::new(name).long(name).num_args(1..);
-        Command::new("p").subcommand(Command::new("train").arg(option("l1").required(true)).arg(option("data")))
+        Command::new("p")
+            .subcommand(Command::new("train").arg(option("l1").required(true)).arg(option("data")))
     }
 
     fn read(text: &str) -> Result<Command, String> {

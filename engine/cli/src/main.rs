@@ -126,7 +126,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 fn report(error: &anyhow::Error) -> ExitCode {
     let (code, quiet) = exit_code(error);
     if !quiet {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {error}");
     }
     ExitCode::from(code)
 }

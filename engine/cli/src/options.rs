@@ -1,6 +1,6 @@
 //! Options that several subcommands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -77,7 +77,7 @@ pub struct SizeArgs {
 #[derive(Args)]
 pub struct SparseLrArgs {
     /// Training data: libsvm text, plain or .gz, .bz2, .xz, .zst; several files are read as one
-    #[arg(long, env = "KEYRANGE_DATA_FILES", num_args = 1.., value_delimiter = ',', value_name = "FILE", required_unless_present = "generate", conflicts_with = "generate")]
+    #[arg(long, env = "KEYRANGE_DATA_FILES", num_args = 1.., value_delimiter = ',', value_name = "FILE", conflicts_with = "generate")]
     pub data: Vec<PathBuf>,
 
     /// Test data, evaluated at the end
@@ -89,15 +89,15 @@ pub struct SparseLrArgs {
     pub generate: bool,
 
     /// Examples to make up for training; a fifth more for testing
-    #[arg(long, env = "KEYRANGE_GENERATE_ROWS", default_value_t = 200_000, value_name = "N", requires = "generate", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    #[arg(long, env = "KEYRANGE_GENERATE_ROWS", default_value_t = 200_000, value_name = "N", conflicts_with = "data", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     pub generate_rows: u64,
 
     /// Weight of the L1 norm: minimise sum_i log(1 + exp(-y_i w.x_i)) + l1 |w|_1 + l2/2 |w|^2
-    #[arg(long, env = "KEYRANGE_L1", default_value_t = 4.0, value_parser = non_negative, value_name = "X")]
+    #[arg(long, env = "KEYRANGE_L1", allow_negative_numbers = true, default_value_t = 4.0, value_parser = non_negative, value_name = "X")]
     pub l1: f64,
 
     /// Weight of half the squared L2 norm
-    #[arg(long, env = "KEYRANGE_L2", default_value_t = 0.0, value_parser = non_negative, value_name = "X")]
+    #[arg(long, env = "KEYRANGE_L2", allow_negative_numbers = true, default_value_t = 0.0, value_parser = non_negative, value_name = "X")]
     pub l2: f64,
 
     /// Blocks a worker may have under way besides the one it computes; 0 makes the run repeatable to the last bit
@@ -109,7 +109,7 @@ pub struct SparseLrArgs {
     pub max_passes: u64,
 
     /// Relative accuracy of the objective at which to stop
-    #[arg(long, env = "KEYRANGE_TOLERANCE", default_value_t = 1e-4, value_parser = positive, value_name = "X")]
+    #[arg(long, env = "KEYRANGE_TOLERANCE", allow_negative_numbers = true, default_value_t = 1e-4, value_parser = positive, value_name = "X")]
     pub tolerance: f64,
 
     /// Stop only when a duality gap proves the tolerance, not already when progress has ceased
@@ -117,11 +117,11 @@ pub struct SparseLrArgs {
     pub certificate: bool,
 
     /// Blocks per nonzero of an example
-    #[arg(long, env = "KEYRANGE_BLOCK_RATIO", default_value_t = 4.0, value_parser = positive, value_name = "X")]
+    #[arg(long, env = "KEYRANGE_BLOCK_RATIO", allow_negative_numbers = true, default_value_t = 4.0, value_parser = positive, value_name = "X")]
     pub block_ratio: f64,
 
     /// Slack of the KKT filter: this much of the largest violation per example; `inf` switches the filter off
-    #[arg(long, env = "KEYRANGE_KKT_RATIO", default_value_t = 10.0, value_name = "X", value_parser = kkt_ratio)]
+    #[arg(long, env = "KEYRANGE_KKT_RATIO", allow_negative_numbers = true, default_value_t = 10.0, value_name = "X", value_parser = kkt_ratio)]
     pub kkt_ratio: f64,
 
     /// Largest number of nonzero weights for steps in their full metric; 0 switches these off
@@ -165,7 +165,19 @@ impl SparseLrArgs {
     /// The job for `workers` workers on this machine's cores, or as many threads each as given.
     pub fn job(&self, threads: usize) -> anyhow::Result<TrainJob> {
         if self.l1 == 0.0 && self.l2 == 0.0 {
-            return Err(Failure::input("expected --l1 or --l2 above 0: without either the optimum may not exist"));
+            return Err(Failure::input(
+                "expected --l1 or --l2 above 0: without either the optimum may not exist",
+            ));
+        }
+        if self.data.is_empty() != self.generate {
+            let got = if self.generate { "both" } else { "neither" };
+            return Err(Failure::input(format!("expected either --data FILE... or --generate, got {got}")));
+        }
+        if let Some(folder) = self.report.as_deref().and_then(Path::parent)
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            return Err(Failure::input(format!("--report: {} is no directory", folder.display())));
         }
         for file in self.data.iter().chain(&self.test) {
             if !file.exists() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keyrange_transport::fault::FaultPlan;
 use keyrange_transport::link::{CarrierKind, LinkEnd};
 use keyrange_transport::wait::Woken;
 
@@ -18,18 +19,37 @@ use super::error::WorkerError;
 /// The clock is read at every so manieth round only; a round takes well under a microsecond.
 const ROUNDS_PER_CLOCK: u32 = 32;
 
-/// How a worker deals with links that break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Over links with planned faults, requests that are unanswered for so long are sent again.
+const RESEND_AFTER: Duration = Duration::from_millis(20);
+
+/// How a worker deals with links that break or lose frames.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mending {
     /// After a link broke, the manager has this long to say who died, and a TCP link this long to be replaced.
     pub give_up_after: Duration,
     /// Between two attempts to replace a link.
     pub retry_every: Duration,
+    /// Faults that what this worker sends is to meet, to see that every push still counts once: dropped, doubled,
+    /// late and reordered frames are made good by sending again, a killed TCP link by another; a killed link
+    /// on shared memory ends the job with its name.
+    pub fault: Option<FaultPlan>,
+}
+
+impl Mending {
+    /// How long a request may be unanswered before it is sent again; never over links without planned faults, which
+    /// lose nothing.
+    pub(crate) fn resend_after(&self) -> Option<Duration> {
+        self.fault.map(|_| RESEND_AFTER)
+    }
 }
 
 impl Default for Mending {
     fn default() -> Self {
-        Mending { give_up_after: Duration::from_millis(1500), retry_every: Duration::from_millis(50) }
+        Mending {
+            give_up_after: Duration::from_millis(1500),
+            retry_every: Duration::from_millis(50),
+            fault: None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use keyrange_transport::region::Slab;
 use serde_json::Value;
 
 use super::error::WorkerError;
@@ -41,11 +42,13 @@ pub struct Worker {
     pub(super) pump: Pump,
     session: Session,
     start: Start,
+    /// Where lent arrays come from, in the order of their ids.
+    pub(super) slabs: Vec<Slab>,
 }
 
 impl Worker {
     pub(crate) fn new(pump: Pump, session: Session, start: Start) -> Self {
-        Worker { pump, session, start }
+        Worker { pump, session, start, slabs: Vec::new() }
     }
 
     /// This worker's number, from 0.
@@ -276,7 +279,7 @@ impl Worker {
     }
 
     /// Ends this worker's part in good order: waits for its requests (at most `limit`), closes its links, says
-    /// good-bye. When all workers have, the servers end. A cancelled request counts until its shard has answered.
+    /// good-bye. When all workers have, the servers end. Requests of cancelled and failed tasks are not waited for.
     pub fn finish(mut self, limit: Duration) -> Result<(), WorkerError> {
         self.wait_idle(limit)?;
         self.pump.close_links(Instant::now() + limit.min(CLOSE_DEADLINE));

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use keyrange_transport::link::WORD_BYTES;
 
-use super::{Element, HEADER_BYTES, Header, KeyPart, Layout, pad64};
+use super::{HEADER_BYTES, Header, KeyPart, Layout, pad64};
 
 /// The bytes of the body at these positions of the frame.
 #[inline]
@@ -26,7 +26,7 @@ pub fn compose_header(body: &mut [u8], header: &Header) -> u32 {
 /// Writes header, keys and value arrays. The frame must be `layout.frame_bytes` long and the arrays as long as `layout`
 /// says; a caller's mistake panics.
 #[inline]
-pub fn compose<V: Element>(
+pub fn compose<V: bytemuck::Pod>(
     body: &mut [u8],
     header: &Header,
     keys: KeyPart<'_>,

@@ -1,5 +1,6 @@
 //! Reading a frame where it lies.
 
+use keyrange_transport::region::LentRange;
 use thiserror::Error;
 
 use super::{
@@ -170,6 +171,7 @@ impl<'a> Frame<'a> {
             || (existing && (cached || contiguous))
             || (existing && !matches!(self.kind, Kind::Pull | Kind::Values))
             || (after && self.kind != Kind::Pull)
+            || (self.is_lent() && (!matches!(self.kind, Kind::Push | Kind::PushPull) || header.parts == 0))
             || (self.kind == Kind::Values && (cached || contiguous));
         if strange {
             return Err(DecodeError::Flags { got: flags, kind: header.kind });
@@ -227,10 +229,11 @@ impl<'a> Frame<'a> {
     /// the first value array to the end.
     #[inline]
     pub fn value_bytes<V: Element>(&self, width: usize) -> Result<&'a [u8], DecodeError> {
-        let parts = self.header.parts as usize;
-        if parts > 0 && self.header.value_type != V::CODE {
-            return Err(DecodeError::Parts { parts: self.header.parts, value_type: self.header.value_type });
+        if self.is_lent() {
+            return Err(DecodeError::Flags { got: self.header.flags, kind: self.header.kind });
         }
+        self.check_type::<V>()?;
+        let parts = self.header.parts as usize;
         let array_bytes = self.array_bytes::<V>(width);
         if parts > 0 && array_bytes > self.bytes.len() {
             return Err(DecodeError::Length { expected: array_bytes, got: self.bytes.len() });
@@ -240,6 +243,47 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Length { expected: layout.frame_bytes, got: self.bytes.len() });
         }
         Ok(self.bytes.get(layout.array(0).start..).unwrap_or(&[]))
+    }
+
+    /// Whether the values lie in memory the worker lent: then [`Frame::lent_ranges`] says where, and [`Frame::values`]
+    /// is an error.
+    #[inline]
+    pub fn is_lent(&self) -> bool {
+        self.header.flags & Flags::LENT != 0
+    }
+
+    /// Where the value arrays of a lent frame lie (the first `parts` entries), each exactly as long as `width` values of
+    /// type `V` per key make it. Whether the worker lent any such bytes is for the link to say.
+    pub fn lent_ranges<V: Element>(&self, width: usize) -> Result<[LentRange; PARTS_MAX], DecodeError> {
+        self.check_type::<V>()?;
+        let parts = self.header.parts as usize;
+        let layout = Layout::new(self.key_bytes(), LentRange::WIRE_BYTES, parts);
+        let got = self.bytes.len();
+        if !self.is_lent() || layout.frame_bytes != got {
+            return Err(DecodeError::Length { expected: layout.frame_bytes, got });
+        }
+        let expected = self.array_bytes::<V>(width);
+        let mut ranges = [LentRange { slab: 0, offset: 0, bytes: 0 }; PARTS_MAX];
+        for (part, range) in ranges.iter_mut().enumerate().take(parts) {
+            let wire = self.bytes.get(layout.array(part)).and_then(<[u8]>::first_chunk);
+            // Copied here, and only the copy is believed.
+            *range = LentRange::from_bytes(wire.ok_or(DecodeError::Length { expected, got })?);
+            if range.bytes != expected as u64 {
+                let got = usize::try_from(range.bytes).unwrap_or(usize::MAX);
+                return Err(DecodeError::Length { expected, got });
+            }
+        }
+        Ok(ranges)
+    }
+
+    #[inline]
+    fn check_type<V: Element>(&self) -> Result<(), DecodeError> {
+        let (parts, value_type) = (self.header.parts, self.header.value_type);
+        if parts > 0 && value_type != V::CODE {
+            Err(DecodeError::Parts { parts, value_type })
+        } else {
+            Ok(())
+        }
     }
 
     #[inline]

@@ -133,8 +133,10 @@ impl Flags {
     pub const AFTER_TIME: u16 = 4;
     /// Pull the keys of first..=last that exist; the reply carries them.
     pub const EXISTING: u16 = 8;
+    /// In the place of each value array stands where the worker lent it.
+    pub const LENT: u16 = 16;
     /// Every bit there is.
-    pub const ALL: u16 = 15;
+    pub const ALL: u16 = 31;
 }
 
 /// Which part of a worker's contribution to an aggregated update this request is: long key lists are cut into

@@ -26,6 +26,12 @@
 //! 64  keys           u64 x key_count | 16 bytes of signature (KEYS_CACHED) | nothing (CONTIGUOUS: first..=last)
 //!  +  values         `parts` arrays of key_count x width values, each on a multiple of 64 bytes
 //!
+//! the same with LENT (Push, PushPull): in the place of each array 24 bytes that say where the worker lent it
+//!  +  0 u32 slab     the worker's number of the slab, lent over this link before
+//!     4 u32 0
+//!     8 u64 offset   first byte, from the slab's beginning
+//!    16 u64 bytes    exactly key_count x width values
+//!
 //! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments
 //! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys: nothing
 //! ```
@@ -35,13 +41,15 @@
 //! A peer on shared memory can change a frame while it is read. So [`Frame::decode`] copies the header first and
 //! believes only the copy; keys are copied before they are checked; values may be anything at any time.
 //!
-//! Read `header.rs`, `layout.rs`, `frame.rs` (reader), `compose.rs` (writer), `control.rs`.
+//! Read `header.rs`, `layout.rs`, `frame.rs` (reader), `compose.rs` (writer), `control.rs`, `values.rs` and
+//! `lent.rs` (arrays that change hands).
 
 mod compose;
 mod control;
 mod frame;
 mod header;
 mod layout;
+mod lent;
 mod values;
 
 pub use compose::{body_part, compose, compose_bytes, compose_call, compose_header};
@@ -49,6 +57,7 @@ pub use control::Control;
 pub use frame::{DecodeError, Frame, KeyPart};
 pub use header::{Chunk, Flags, Header, Kind, RefusalCode, VERSION};
 pub use layout::{HEADER_BYTES, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, pad64};
+pub use lent::{Lent, LentArray};
 pub use values::Values;
 
 /// A value type that can travel: `f32` or `f64`.

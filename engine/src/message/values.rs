@@ -26,6 +26,14 @@ impl Values {
         }
     }
 
+    /// The code of the value type.
+    pub fn value_type(&self) -> u8 {
+        match self {
+            Values::F32(_) => f32::CODE,
+            Values::F64(_) => f64::CODE,
+        }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,7 +1,9 @@
 //! A worker's way to the shards.
 
+use std::cell::Cell;
 use std::time::Instant;
 
+use keyrange_transport::fault::FaultPlan;
 use keyrange_transport::link::{CarrierKind, Link};
 
 use super::carrier::{CarrierWish, route};
@@ -20,6 +22,10 @@ pub(crate) struct Dialer {
     pub(crate) host: HostFingerprint,
     pub(crate) ring_bytes: u32,
     pub(crate) servers: Vec<ServerInfo>,
+    /// Faults that what is sent over the links is to meet.
+    pub(crate) fault: Option<FaultPlan>,
+    /// Links made so far: each meets other faults.
+    pub(crate) links_made: Cell<u64>,
 }
 
 impl Dialer {
@@ -54,7 +60,9 @@ impl Dialer {
             .door
             .enter(&stream, Ok(self.me), Purpose::Shard(local), self.ring_bytes, deadline)
             .map_err(|error| failed(error.to_string()))?;
-        let link = open(stream, self.ring_bytes, peer_ring_bytes).map_err(failed)?;
+        let attempt = self.links_made.replace(self.links_made.get() + 1);
+        let faults = self.fault.map(|plan| (plan, u64::from(self.me.rank) << 32 | attempt));
+        let link = open(stream, self.ring_bytes, peer_ring_bytes, faults).map_err(failed)?;
         Ok((link, format!("{peer}: {} ({})", route.kind, route.reason)))
     }
 }
@@ -79,6 +87,8 @@ mod tests {
             wish: CarrierWish::Auto,
             host: host.clone(),
             ring_bytes: 0,
+            fault: None,
+            links_made: Cell::new(0),
             servers: vec![server(0, 0, 2), server(1, 2, 1), server(2, 3, 3)],
         };
         let found: Vec<_> =

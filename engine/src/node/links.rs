@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use keyrange_transport::link::{CarrierKind, Frame, Link, LinkEnd, LinkStats, SendError};
+use keyrange_transport::region::{LentRange, Slab};
 use keyrange_transport::wait::{LinkSet, WaitConfig, Waiter, Woken};
 
 use crate::session::{Outbox, OutboxError, PeerId};
@@ -20,6 +21,8 @@ pub(crate) type Handler<'a> = dyn FnMut(PeerId, &[u8], &mut dyn Outbox) -> Resul
 struct Slot {
     link: Option<Box<dyn Link>>,
     end: Option<LinkEnd>,
+    /// Slabs the peer can read over this link.
+    lent: Vec<u32>,
 }
 
 impl Slot {
@@ -69,7 +72,7 @@ impl Links {
     pub(crate) fn install(&mut self, peer: PeerId, link: Box<dyn Link>) -> io::Result<()> {
         self.bury(peer.0 as usize)?;
         self.waiter.add_link(u64::from(peer.0), link.as_ref())?;
-        self.slots[peer.0 as usize] = Slot { link: Some(link), end: None };
+        self.slots[peer.0 as usize] = Slot { link: Some(link), ..Slot::default() };
         Ok(())
     }
 
@@ -125,6 +128,17 @@ impl Links {
         self.iter_mut().any(|(_, link)| link.kind() == CarrierKind::Tcp)
     }
 
+    /// Lends `slab` over every link that can; over the others its bytes are copied.
+    pub(crate) fn lend(&mut self, slab: &Slab) {
+        for slot in &mut self.slots {
+            if let Some(link) = slot.up()
+                && link.lend(slab).is_ok()
+            {
+                slot.lent.push(slab.id());
+            }
+        }
+    }
+
     /// Bytes that have not left this side yet.
     pub(crate) fn unsent_bytes(&mut self) -> usize {
         self.iter_mut().map(|(_, link)| link.unsent_bytes()).sum()
@@ -174,7 +188,7 @@ impl Links {
         // SAFETY: the bytes lie in the receive ring of a link in `self.slots`, a mapping of its own that neither
         // moves nor is unmapped while the link lives, and whose contents the link leaves alone until `release`, which
         // `try_turn` calls after this function. Meanwhile `Sender` reaches the links only through claim and commit, which
-        // touch the sending direction's memory; it can neither release nor drop nor replace a link.
+        // touch the sending direction's memory, and resolve, which reads memory of the peer's; it can neither release nor drop nor replace a link.
         let bytes = unsafe { &*bytes };
         handle(peer, bytes, &mut Sender(&mut self.slots))
     }
@@ -202,6 +216,15 @@ impl Outbox for Sender<'_> {
     ) -> Result<(), OutboxError> {
         send(self.0, to, frame_bytes, fill)
     }
+
+    #[inline]
+    fn lends(&self, to: PeerId, slab: u32) -> bool {
+        self.0.get(to.0 as usize).is_some_and(|slot| slot.lent.contains(&slab))
+    }
+
+    fn resolve(&self, from: PeerId, range: &LentRange) -> Option<&[u8]> {
+        self.0.get(from.0 as usize)?.link.as_ref()?.resolve(range)
+    }
 }
 
 impl Outbox for Links {
@@ -213,6 +236,15 @@ impl Outbox for Links {
         fill: &mut dyn FnMut(&mut [u8]) -> u32,
     ) -> Result<(), OutboxError> {
         send(&mut self.slots, to, frame_bytes, fill)
+    }
+
+    #[inline]
+    fn lends(&self, to: PeerId, slab: u32) -> bool {
+        self.slots.get(to.0 as usize).is_some_and(|slot| slot.lent.contains(&slab))
+    }
+
+    fn resolve(&self, from: PeerId, range: &LentRange) -> Option<&[u8]> {
+        self.slots.get(from.0 as usize)?.link.as_ref()?.resolve(range)
     }
 }
 

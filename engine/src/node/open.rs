@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyrange_transport::fault::{FaultPlan, Faulty};
 use keyrange_transport::link::Link;
 use keyrange_transport::shm::{self, RingConfig};
 use keyrange_transport::tcp::{TcpConfig, TcpLink};
@@ -11,22 +12,31 @@ use crate::manager::stream::Stream;
 /// Both ends exchange their rings at once, so this is only for a peer that hangs.
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A host that does not answer for this long is gone.
-const HOST_DEADLINE: Duration = Duration::from_secs(2);
+/// A host that does not answer for this long is gone. Linux counts a stopped peer with a full window among those, so it
+/// must be longer than people stop a process for; the death of a process surfaces at once, by its closed socket.
+const HOST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The settings of a ring on shared memory.
 pub(crate) fn ring_config(ring_bytes: u32) -> RingConfig {
     RingConfig { ring_bytes: ring_bytes as usize, connect_timeout: EXCHANGE_DEADLINE }
 }
 
+/// Faults that what is sent over one link meets: the plan, and the number of the link.
+pub(crate) type Faults = Option<(FaultPlan, u64)>;
+
 /// Makes the link that this kind of socket carries. Every ring of a job has the same size.
-pub(crate) fn open(stream: Stream, ring_bytes: u32, peer_ring_bytes: u32) -> Result<Box<dyn Link>, String> {
+pub(crate) fn open(
+    stream: Stream,
+    ring_bytes: u32,
+    peer_ring_bytes: u32,
+    faults: Faults,
+) -> Result<Box<dyn Link>, String> {
     if peer_ring_bytes != ring_bytes {
         return Err(format!("expected a peer with rings of {ring_bytes} bytes, got {peer_ring_bytes}"));
     }
     match stream {
         Stream::Unix(socket) => match shm::connect(socket, ring_config(ring_bytes)) {
-            Ok(link) => Ok(Box::new(link)),
+            Ok(link) => Ok(boxed(link, faults)),
             Err(error) => Err(error.to_string()),
         },
         Stream::Tcp(socket) => {
@@ -38,9 +48,16 @@ pub(crate) fn open(stream: Stream, ring_bytes: u32, peer_ring_bytes: u32) -> Res
                 ..TcpConfig::default()
             };
             match TcpLink::new(socket, &config) {
-                Ok(link) => Ok(Box::new(link)),
+                Ok(link) => Ok(boxed(link, faults)),
                 Err(error) => Err(error.to_string()),
             }
         }
+    }
+}
+
+fn boxed<L: Link + 'static>(link: L, faults: Faults) -> Box<dyn Link> {
+    match faults {
+        Some((plan, stream)) => Box::new(Faulty::new(link, plan, stream)),
+        None => Box::new(link),
     }
 }

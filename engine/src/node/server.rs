@@ -106,7 +106,7 @@ fn welcome(door: Door, me: NodeName, ring_bytes: u32, inboxes: Vec<Arc<Inbox>>) 
                 ..
             }) => match inboxes.get(local as usize) {
                 Some(inbox) => {
-                    open(stream, ring_bytes, peer_ring_bytes).map(|link| inbox.give(PeerId(rank), link))
+                    open(stream, ring_bytes, peer_ring_bytes, None).map(|link| inbox.give(PeerId(rank), link))
                 }
                 None => Err(format!("wants shard {local} of {}", inboxes.len())),
             },

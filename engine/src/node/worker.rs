@@ -1,5 +1,6 @@
 //! A worker's bootstrap: to the manager, then to every shard.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ fn link_up(config: &WorkerConfig, session: &Session, start: &Start) -> Result<Pu
         host: HostFingerprint::of_this_process(),
         ring_bytes: start.ring_bytes,
         servers: start.servers.clone(),
+        fault: config.mending.fault,
+        links_made: Cell::new(0),
     };
     let deadline = Instant::now() + config.membership.join_deadline;
     let notices = session.notices().clone();
@@ -54,7 +57,7 @@ fn link_up(config: &WorkerConfig, session: &Session, start: &Start) -> Result<Pu
     carriers.dedup();
     session.say(&ToManager::Ready { carriers })?;
     let names = (0..start.shards()).map(|shard| dialer.name_of(shard)).collect();
-    let core = new_worker_core(start, &mut links)?;
+    let core = worker_core(start, &mut links, config.mending.resend_after())?;
     Ok(Pump::new(core, links, notices, Some(dialer), config.mending, names))
 }
 
@@ -83,6 +86,15 @@ fn dial_watching(
 
 /// The protocol's state for this worker over these links.
 pub(crate) fn new_worker_core(start: &Start, links: &mut Links) -> Result<WorkerCore, NodeError> {
+    worker_core(start, links, None)
+}
+
+/// The same over links that may lose frames: what is not answered for `retry_after` is sent again.
+fn worker_core(
+    start: &Start,
+    links: &mut Links,
+    retry_after: Option<Duration>,
+) -> Result<WorkerCore, NodeError> {
     let map = Arc::new(range_map(start)?);
     let defaults = CoreConfig::new(start.rank);
     let frame_bytes_max = links.iter_mut().map(|(_, link)| link.frame_bytes_max()).min();
@@ -90,6 +102,7 @@ pub(crate) fn new_worker_core(start: &Start, links: &mut Links) -> Result<Worker
         window_requests: start.window_requests as usize,
         frame_bytes_max: frame_bytes_max.unwrap_or(defaults.frame_bytes_max),
         retain: links.any_tcp(),
+        retry_after,
         ..defaults
     };
     Ok(WorkerCore::new(config, map))

@@ -9,6 +9,8 @@
 
 mod received;
 
+use keyrange_transport::region::LentRange;
+
 pub use received::{Outcome, Received, Verdict, WINDOW_MAX};
 
 /// Names the other end of a link to a core: at a worker the shard's index, at a shard the worker's rank.
@@ -38,4 +40,17 @@ pub trait Outbox {
         frame_bytes: usize,
         fill: &mut dyn FnMut(&mut [u8]) -> u32,
     ) -> Result<(), OutboxError>;
+
+    /// Whether frames to `to` may name ranges of slab `slab` in place of their bytes.
+    fn lends(&self, to: PeerId, slab: u32) -> bool {
+        let _ = (to, slab);
+        false
+    }
+
+    /// The bytes that `from` lent under `range`; `None` if it lent no such bytes. Their values may be anything at any
+    /// time.
+    fn resolve(&self, from: PeerId, range: &LentRange) -> Option<&[u8]> {
+        let _ = (from, range);
+        None
+    }
 }

@@ -41,13 +41,24 @@ const FREE_MAX: usize = 256;
 impl Buffers {
     /// A copy of `bytes`. Memory is touched twice only when a buffer grows.
     pub fn copy(&mut self, bytes: &[u8]) -> Buffer {
+        self.gather(&[bytes])
+    }
+
+    /// Copies of `arrays` one after the other, each from a multiple of 64 on.
+    pub fn gather(&mut self, arrays: &[&[u8]]) -> Buffer {
         let mut lines = self.free.pop().unwrap_or_default();
-        let wanted = bytes.len().div_ceil(64);
+        let wanted = arrays.iter().map(|array| array.len().div_ceil(64)).sum();
         if lines.len() < wanted {
             lines.resize(wanted, Line::zeroed());
         }
-        bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
-        Buffer { lines, len: bytes.len() }
+        let memory: &mut [u8] = bytemuck::cast_slice_mut(&mut lines);
+        let (mut start, mut len) = (0, 0);
+        for array in arrays {
+            len = start + array.len();
+            memory[start..len].copy_from_slice(array);
+            start = len.next_multiple_of(64);
+        }
+        Buffer { lines, len }
     }
 
     pub fn recycle(&mut self, buffer: Buffer) {

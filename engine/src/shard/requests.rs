@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::core::ShardCore;
 use super::key_cache::Located;
+use super::lent::arrays;
 use super::replies::Reply;
 use super::tables::Parked;
 use crate::key_range::{Key, KeyRange};
 use crate::message::{Control, DecodeError, Element, Flags, Frame, HEADER_BYTES, KeyPart, Kind, RefusalCode};
-use crate::session::{Outbox, Outcome};
-use crate::table::{Aggregation, AnyTable, Table, TableError};
+use crate::session::{Outbox, Outcome, PeerId};
+use crate::table::{Aggregation, AnyTable, Resolved, Table, TableError};
 use crate::worker::{CACHED_KEYS_MIN, PeerFault};
 
 /// Why a request has no effect.
@@ -163,11 +164,11 @@ impl ShardCore {
         if frame.kind == Kind::Push && header.key_count == 1 && header.flags == Flags::CONTIGUOUS {
             // The cheap road of one key: nothing is allocated here.
             let at = slot.resolve_one(header.first, true)?;
-            apply(&mut slot.table, frame, &at)?;
+            apply(&mut slot.table, frame, &at, PeerId(rank), out)?;
         } else {
             let located = self.locate(frame, true)?;
             let slot = self.slot(id).ok_or_else(|| Refusal::no_table(id))?;
-            apply(&mut slot.table, frame, &located.at)?;
+            apply(&mut slot.table, frame, &located.at, PeerId(rank), out)?;
             if frame.kind == Kind::PushPull {
                 self.record(rank, header.sequence, Outcome::Applied);
                 self.answer(rank, Reply::Values { header: *header, located }, out);
@@ -313,19 +314,27 @@ fn check_list(keys: &[Key], range: KeyRange) -> Result<(), Refusal> {
 }
 
 /// Applies the frame's values at once; without value arrays there is nothing more to do.
-fn apply(table: &mut AnyTable, frame: &Frame<'_>, at: &crate::table::Resolved) -> Result<(), Refusal> {
+fn apply(
+    table: &mut AnyTable,
+    frame: &Frame<'_>,
+    at: &Resolved,
+    from: PeerId,
+    out: &dyn Outbox,
+) -> Result<(), Refusal> {
     fn push<V: Element>(
         table: &mut Table<V>,
         frame: &Frame<'_>,
-        at: &crate::table::Resolved,
+        at: &Resolved,
+        from: PeerId,
+        out: &dyn Outbox,
     ) -> Result<(), Refusal> {
         let width = table.spec().width as usize;
-        let arrays = frame.values::<V>(width).map_err(Refusal::mismatch)?;
+        let arrays = arrays::<V>(frame, width, from, out)?;
         let parts = &arrays[..frame.header.parts as usize];
         if parts.is_empty() { Ok(()) } else { table.push(at, parts).map_err(Refusal::table) }
     }
     match table {
-        AnyTable::F32(table) => push(table, frame, at),
-        AnyTable::F64(table) => push(table, frame, at),
+        AnyTable::F32(table) => push(table, frame, at, from, out),
+        AnyTable::F64(table) => push(table, frame, at, from, out),
     }
 }

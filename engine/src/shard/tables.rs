@@ -77,10 +77,9 @@ impl TableSlot {
     #[inline]
     pub fn resolve_one(&mut self, key: Key, insert: bool) -> Result<Resolved, Refusal> {
         self.check_interval(KeyRange::one(key))?;
-        // A dense table finds a range without a list; any other finds a list of one faster than a range.
-        let at = match self.interval {
-            Some(_) => self.table.resolve_range(key, key, insert),
-            None => self.table.resolve(&[key], insert),
+        let at = match &mut self.table {
+            AnyTable::F32(table) => table.resolve_one(key, insert),
+            AnyTable::F64(table) => table.resolve_one(key, insert),
         };
         at.map_err(Refusal::table)
     }

@@ -83,13 +83,14 @@ impl ShardCore {
             return Ok(());
         }
         let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
-        let bytes = values_bytes(slot, frame)?;
+        let bytes = if frame.is_lent() { &[] } else { values_bytes(slot, frame)? };
         let located = self.locate(frame, true)?;
+        let lent = if frame.is_lent() { Some(self.hold_lent(rank, frame, out)?) } else { None };
         let workers = self.config.workers as usize;
         let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
         let update = slot.open.entry(header.time).or_insert_with(|| OpenUpdate::new(workers));
         let completes = update.completes(rank, chunk);
-        let copy = if completes { None } else { Some(self.hold(rank, bytes)) };
+        let copy = if lent.is_some() || completes { lent } else { Some(self.hold(rank, bytes)) };
         let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
         if let Some(update) = slot.open.get_mut(&header.time) {
             update.add(rank, chunk, Held { header, located, copy });
@@ -102,10 +103,14 @@ impl ShardCore {
     }
 
     fn hold(&mut self, rank: u32, bytes: &[u8]) -> Buffer {
-        if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
-            session.held_bytes += bytes.len();
-        }
+        self.count_held(rank, bytes.len());
         self.buffers.copy(bytes)
+    }
+
+    pub(super) fn count_held(&mut self, rank: u32, bytes: usize) {
+        if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
+            session.held_bytes += bytes;
+        }
     }
 
     /// Whether this very update is finished already; an error unless that can be so by rights.
@@ -245,6 +250,16 @@ impl ShardCore {
 }
 
 impl TableSlot {
+    /// A contribution brings as many arrays as the server function takes.
+    pub(super) fn check_parts(&self, frame: &Frame<'_>) -> Result<(), Refusal> {
+        let (parts, got) = (self.table.push_parts(), frame.header.parts as usize);
+        if parts == got {
+            return Ok(());
+        }
+        let text = format!("the table's server function takes {parts} value arrays, got {got}");
+        Err(Refusal::new(RefusalCode::Mismatch, text))
+    }
+
     /// Whom the oldest open update waits for, in words.
     fn waits(&self) -> String {
         let Some((time, update)) = self.open.first_key_value() else { return String::new() };
@@ -256,11 +271,7 @@ impl TableSlot {
 
 /// The frame's value arrays as they lie, checked against the table.
 fn values_bytes<'a>(slot: &TableSlot, frame: &Frame<'a>) -> Result<&'a [u8], Refusal> {
-    let (parts, got) = (slot.table.push_parts(), frame.header.parts as usize);
-    if parts != got {
-        let text = format!("the table's server function takes {parts} value arrays, got {got}");
-        return Err(Refusal::new(RefusalCode::Mismatch, text));
-    }
+    slot.check_parts(frame)?;
     let width = slot.spec.width as usize;
     let bytes = match slot.table {
         AnyTable::F32(_) => frame.value_bytes::<f32>(width),

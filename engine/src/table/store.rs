@@ -16,6 +16,8 @@ pub struct Table<V: Value> {
     pub(super) scratch: Scratch<V>,
     initial: Vec<V>,
     generation: u32,
+    /// The slot of a single key, so that looking one up allocates nothing.
+    single: Vec<u32>,
 }
 
 /// One worker's part of an aggregated push.
@@ -51,8 +53,8 @@ impl<V: Value> Table<V> {
         let initial: Vec<V> = (0..=function.state_columns()).map(|column| function.initial(column)).collect();
         let columns = initial.iter().map(|_| Pages::new()).collect();
         let space = KeySpace::new(spec.store);
-        let mut table =
-            Self { spec, space, columns, function, scratch: Scratch::new(), initial, generation: 0 };
+        let (scratch, single) = (Scratch::new(), Vec::with_capacity(1));
+        let mut table = Self { spec, space, columns, function, scratch, initial, generation: 0, single };
         table.reserve(0)?;
         table.fill_rows()?;
         Ok(table)
@@ -99,6 +101,25 @@ impl<V: Value> Table<V> {
             self.fill_rows()?;
         }
         at.map(|at| self.resolved(at))
+    }
+
+    /// Finds the row of one key as [`resolve`](Self::resolve) does. Allocates nothing unless the key gets a row.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_one(&mut self, key: u64, insert: bool) -> Result<Resolved, TableError> {
+        match &self.space {
+            KeySpace::Dense { .. } => self.resolve_range(key, key, insert),
+            KeySpace::Hashed { index, .. } => {
+                self.single.clear();
+                index.find(&[key], &mut self.single);
+                match self.single.first() {
+                    Some(&start) if start != u32::MAX => Ok(self.resolved(Slots::Run { start, len: 1 })),
+                    _ => self.resolve(&[key], insert),
+                }
+            }
+            KeySpace::Sorted { .. } => self.resolve(&[key], insert),
+        }
     }
 
     /// Finds the rows of all keys from `first` to `last` inclusive.

@@ -1,9 +1,9 @@
 //! Whether a request can be sent at all.
 
 use super::core::WorkerCore;
-use super::pieces::{Body, What};
+use super::pieces::{Body, Part, What};
 use super::request::{Keys, SubmitError, Target};
-use crate::message::{Element, HEADER_BYTES, Kind, PARTS_MAX, VERB_BYTES_MAX, Values, pad64, value_bytes};
+use crate::message::{HEADER_BYTES, Kind, PARTS_MAX, VERB_BYTES_MAX, pad64, value_bytes};
 use crate::shard::CHUNKS_MAX;
 use crate::table::Aggregation;
 
@@ -74,8 +74,9 @@ fn check_keys(body: &Body, keys: &Keys) -> Result<(), SubmitError> {
         }
     };
     let (max, expected_type) = (PARTS_MAX, body.table.value_type);
-    for (part, values) in body.parts.iter().chain([&body.into]).enumerate() {
-        let (got, got_type) = (body.parts.len(), type_code(values));
+    let types = body.parts.iter().map(Part::value_type).chain([body.into.value_type()]);
+    for (part, got_type) in types.enumerate() {
+        let got = body.parts.len();
         let matters = part < body.parts.len() || body.kind != Kind::Push;
         if matters && got_type != expected_type || got > max {
             return Err(SubmitError::Arrays { max, expected_type, got, got_type });
@@ -85,12 +86,5 @@ fn check_keys(body: &Body, keys: &Keys) -> Result<(), SubmitError> {
     match body.parts.iter().position(|values| values.len() != expected) {
         Some(part) => Err(SubmitError::ArrayLength { part, expected, got: body.parts[part].len() }),
         None => Ok(()),
-    }
-}
-
-fn type_code(values: &Values) -> u8 {
-    match values {
-        Values::F32(_) => f32::CODE,
-        Values::F64(_) => f64::CODE,
     }
 }

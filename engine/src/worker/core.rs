@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pieces::{Body, What};
+use super::pieces::{Body, Part, What};
 use super::request::*;
 use super::session::Session;
 use super::tasks::Tasks;
 use crate::key_range::RangeMap;
-use crate::message::{Control, Element, Kind, Values};
+use crate::message::{Control, Element, Kind, LentArray, Values};
 use crate::session::{Outbox, PeerId};
 
 /// Settings of a [`WorkerCore`].
@@ -55,6 +55,8 @@ pub struct WorkerCore {
     pub(super) tasks: Tasks,
     pub(super) ready: VecDeque<TaskId>,
     pub(super) now_ns: u64,
+    /// A task failed with pieces under way, which are to be forgotten.
+    pub(super) has_strays: bool,
     /// No deadline passes before this.
     pub(super) deadline_hint_ns: u64,
 }
@@ -65,8 +67,16 @@ impl WorkerCore {
         let sessions = (0..map.shards()).map(|_| Session::new()).collect();
         let tasks = Tasks::new(config.tasks_max);
         let config = WorkerConfig { retain: config.retain || config.retry_after.is_some(), ..config };
-        let (ready, deadline_hint_ns) = (VecDeque::new(), u64::MAX);
-        WorkerCore { config, map, sessions, tasks, ready, now_ns: 0, deadline_hint_ns }
+        WorkerCore {
+            config,
+            map,
+            sessions,
+            tasks,
+            ready: VecDeque::new(),
+            now_ns: 0,
+            has_strays: false,
+            deadline_hint_ns: u64::MAX,
+        }
     }
 
     /// The range map.
@@ -89,7 +99,7 @@ impl WorkerCore {
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
-        let parts = parts.into_iter().map(V::wrap).collect();
+        let parts = parts.into_iter().map(|part| Part::Owned(V::wrap(part))).collect();
         self.submit(Kind::Push, table, What::Keys(keys), parts, Values::default(), options, out)
     }
 
@@ -116,7 +126,36 @@ impl WorkerCore {
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
-        let parts = parts.into_iter().map(V::wrap).collect();
+        let parts = parts.into_iter().map(|part| Part::Owned(V::wrap(part))).collect();
+        self.submit(Kind::PushPull, table, What::Keys(keys), parts, V::wrap(into), options, out)
+    }
+
+    /// As [`WorkerCore::push`] from lent memory: a link on the same host carries where the arrays lie instead of their
+    /// bytes, any other copies them. They come back in [`Outcome::lent`]; a task that fails keeps them until no shard can
+    /// be reading them any more, then gives their room back to the slab.
+    pub fn push_lent<V: Element>(
+        &mut self,
+        table: TableHandle,
+        keys: Keys,
+        parts: Vec<LentArray<V>>,
+        options: Options,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        let parts = parts.into_iter().map(|part| Part::Lent(part.into())).collect();
+        self.submit(Kind::Push, table, What::Keys(keys), parts, Values::default(), options, out)
+    }
+
+    /// As [`WorkerCore::push_pull`], from lent memory as in [`WorkerCore::push_lent`].
+    pub fn push_pull_lent<V: Element>(
+        &mut self,
+        table: TableHandle,
+        keys: Keys,
+        parts: Vec<LentArray<V>>,
+        into: Vec<V>,
+        options: Options,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        let parts = parts.into_iter().map(|part| Part::Lent(part.into())).collect();
         self.submit(Kind::PushPull, table, What::Keys(keys), parts, V::wrap(into), options, out)
     }
 
@@ -152,7 +191,7 @@ impl WorkerCore {
         kind: Kind,
         table: TableHandle,
         what: What,
-        parts: Vec<Values>,
+        parts: Vec<Part>,
         into: Values,
         options: Options,
         out: &mut dyn Outbox,

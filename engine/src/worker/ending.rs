@@ -1,9 +1,11 @@
 //! How tasks start, follow each other and end.
 
 use super::core::WorkerCore;
-use super::pieces::{Body, What};
+use super::pieces::{Body, Part, What};
 use super::request::{Keys, Outcome, TaskError, TaskId, TaskState};
 use super::session::{Session, Unsent};
+use std::sync::Arc;
+
 use crate::message::{Kind, Values};
 use crate::session::{Outbox, PeerId};
 
@@ -70,6 +72,10 @@ impl WorkerCore {
         } else {
             task.state = TaskState::Finished;
             task.error.clone_from(&failure);
+            if failure.is_some() && task.remaining > 0 {
+                self.has_strays = true;
+                self.keep_lent(id);
+            }
         }
         if has_callback && let Some((Some(mut body), error)) = self.tasks.close(id) {
             let callback = body.callback.take();
@@ -80,6 +86,25 @@ impl WorkerCore {
         }
         for dependent in dependents {
             self.unblock(dependent, &failure);
+        }
+    }
+
+    /// A shard may still come to read the lent arrays of a task that fails: keeps them until it has answered.
+    fn keep_lent(&mut self, id: TaskId) {
+        let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_mut()) else { return };
+        let lent: Vec<Part> = body.parts.extract_if(.., |part| part.lent().is_some()).collect();
+        if !lent.is_empty() {
+            let lent = Arc::new(lent);
+            self.sessions.iter_mut().for_each(|session| session.keep(id, &lent));
+        }
+    }
+
+    /// Forgets what is under way for tasks that have failed: one pass for all of them.
+    pub(super) fn forget_strays(&mut self) {
+        if std::mem::take(&mut self.has_strays) {
+            let tasks = &self.tasks;
+            let live = |id| tasks.get(id).is_some_and(|task| task.state != TaskState::Finished);
+            self.sessions.iter_mut().for_each(|session| session.forget(live));
         }
     }
 
@@ -187,7 +212,13 @@ fn outcome(body: Box<Body>) -> Outcome {
     let Body { parts, into, mut found, mut replies, .. } = *body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
-    let mut outcome = Outcome { parts, values: into, keys: Vec::new(), replies };
+    let mut outcome = Outcome { values: into, replies, ..Outcome::default() };
+    for part in parts {
+        match part {
+            Part::Owned(values) => outcome.parts.push(values),
+            Part::Lent(lent) => outcome.lent.push(lent),
+        }
+    }
     for piece in found {
         outcome.keys.extend_from_slice(&piece.keys);
         match (&mut outcome.values, piece.values) {

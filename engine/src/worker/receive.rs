@@ -20,7 +20,7 @@ impl WorkerCore {
             return Err(PeerFault::Sender { expected: from.0, got: header.sender });
         }
         let shard = from.0 as usize;
-        let session = self.sessions.get(shard).ok_or(PeerFault::NoSession { peer: from.0 })?;
+        let session = self.sessions.get_mut(shard).ok_or(PeerFault::NoSession { peer: from.0 })?;
         if header.epoch != self.config.epoch {
             return Ok(()); // an answer to this worker's predecessor
         }
@@ -31,6 +31,7 @@ impl WorkerCore {
         }
         match frame.kind {
             Kind::Ack => {
+                session.answered(sequence, count);
                 for sequence in sequence.max(session.base)..sequence + count {
                     self.acknowledged(shard, sequence);
                 }
@@ -108,7 +109,9 @@ impl WorkerCore {
     }
 
     fn need_keys(&mut self, shard: usize, sequence: u64, out: &mut dyn Outbox) {
-        let Some((task, flight)) = self.sessions[shard].flight(sequence) else { return };
+        let Some((task, flight)) = self.sessions[shard].flight(sequence) else {
+            return self.sessions[shard].answered(sequence, 1);
+        };
         if flight.piece == Flight::ONE_KEY {
             return;
         }
@@ -135,6 +138,9 @@ impl WorkerCore {
         let Some((task, _)) = self.sessions[shard].arrive(frame.header.sequence) else { return };
         let text = String::from_utf8_lossy(frame.payload()).into_owned();
         let code = RefusalCode::from_code(frame.header.aux);
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.remaining = task.remaining.saturating_sub(1);
+        }
         self.end(task, Err(TaskError::Refused { shard: shard as u32, code, text }));
     }
 }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::key_list::KeyList;
 use crate::key_range::{Key, KeyRange};
-use crate::message::{DecodeError, RefusalCode, Values};
+use crate::message::{DecodeError, Lent, RefusalCode, Values};
 use crate::table::{Aggregation, TableSpec};
 
 /// Names a task of one worker core; never reused within its life.
@@ -88,10 +88,12 @@ pub enum Target {
 }
 
 /// What a task brought back.
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
     /// The arrays that were pushed, returned.
     pub parts: Vec<Values>,
+    /// The lent arrays that were pushed, returned.
+    pub lent: Vec<Lent>,
     /// What was pulled, in key order; otherwise the array that was given.
     pub values: Values,
     /// The keys the values belong to, for [`Keys::Existing`] only.

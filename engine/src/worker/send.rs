@@ -1,13 +1,15 @@
 //! From tasks to frames.
 
+use keyrange_transport::region::LentRange;
+
 use super::core::WorkerCore;
-use super::pieces::{Body, Piece, PieceKeys, What};
+use super::pieces::{Body, Part, Piece, PieceKeys, What};
 use super::request::{SubmitError, TableHandle, TaskError, TaskId};
 use super::session::{CALLS_MAX, Flight, ROW_BYTES_MAX, Row};
 use crate::key_range::{Key, KeyRange};
 use crate::message::{
-    Element, Flags, HEADER_BYTES, Header, KeyPart, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, Values, compose,
-    compose_bytes, compose_call, pad64,
+    Element, Flags, HEADER_BYTES, Header, KeyPart, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, compose,
+    compose_bytes, compose_call, pad64, value_bytes,
 };
 use crate::session::{Outbox, OutboxError, PeerId};
 
@@ -80,6 +82,7 @@ impl WorkerCore {
 
     /// Starts what is ready and sends what there is room for.
     pub(super) fn pump(&mut self, out: &mut dyn Outbox) {
+        self.forget_strays();
         loop {
             while let Some(task) = self.ready.pop_front() {
                 self.start(task);
@@ -136,6 +139,7 @@ impl WorkerCore {
     pub fn resend(&mut self, peer: PeerId, out: &mut dyn Outbox) {
         let Some(session) = self.sessions.get_mut(peer.0 as usize) else { return };
         session.again = session.open().collect();
+        session.kept.clear(); // the old link's slabs went with it
         self.pump(out);
     }
 
@@ -209,14 +213,18 @@ impl WorkerCore {
                 out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;
             }
             What::Keys(_) => {
-                let cached = match &piece.keys {
-                    &PieceKeys::Slice { ref at, signature } if at.len() >= CACHED_KEYS_MIN => {
-                        let known = self.sessions[shard].knows(body.table.id, signature);
-                        (known && !whole).then_some(signature)
-                    }
+                let table = body.table.id;
+                let cacheable = match &piece.keys {
+                    PieceKeys::Slice { at, signature } if at.len() >= CACHED_KEYS_MIN => Some(*signature),
                     _ => None,
                 };
+                let known = |signature: &u128| !whole && self.sessions[shard].knows(table, *signature);
+                let cached = cacheable.filter(known);
                 send_keys(out, peer, header, body, piece, cached)?;
+                // Only now: had there been no room, the next attempt would have to bring the keys.
+                if let (Some(signature), None) = (cacheable, cached) {
+                    self.sessions[shard].note_known(table, signature);
+                }
             }
         }
         Ok(true)
@@ -283,9 +291,14 @@ fn send_keys(
         }
         _ => (KeyPart::Contiguous(KeyRange::ALL), 0),
     };
-    match body.parts.first() {
-        Some(Values::F64(_)) => send_arrays::<f64>(out, peer, &header, body, piece, keys, key_bytes),
-        _ => send_arrays::<f32>(out, peer, &header, body, piece, keys, key_bytes),
+    let lendable = |part: &Part| part.lent().is_some_and(|lent| out.lends(peer, lent.slab()));
+    if !body.parts.is_empty() && !piece.rows().is_empty() && body.parts.iter().all(lendable) {
+        return send_lent(out, peer, header, body, piece, keys, key_bytes);
+    }
+    if header.value_type == f64::CODE {
+        send_arrays::<f64>(out, peer, &header, body, piece, keys, key_bytes)
+    } else {
+        send_arrays::<f32>(out, peer, &header, body, piece, keys, key_bytes)
     }
 }
 
@@ -307,4 +320,25 @@ fn send_arrays<V: Element>(
     let arrays = &arrays[..body.parts.len()];
     let layout = Layout::new(key_bytes, rows.len() * width * size_of::<V>(), arrays.len());
     out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))
+}
+
+/// Sends where the values lie instead of the values.
+fn send_lent(
+    out: &mut dyn Outbox,
+    peer: PeerId,
+    mut header: Header,
+    body: &Body,
+    piece: &Piece,
+    keys: KeyPart<'_>,
+    key_bytes: usize,
+) -> Result<(), OutboxError> {
+    let row_bytes = body.table.width as usize * value_bytes(body.table.value_type).unwrap_or(0);
+    let rows = piece.rows();
+    let at = rows.start * row_bytes..rows.end * row_bytes;
+    let ranges = body.parts.iter().filter_map(|part| part.lent()?.range(at.clone()));
+    let wires: Vec<[u8; LentRange::WIRE_BYTES]> = ranges.map(LentRange::to_bytes).collect();
+    let wires: Vec<&[u8]> = wires.iter().map(<[u8; _]>::as_slice).collect();
+    header.flags |= Flags::LENT;
+    let layout = Layout::new(key_bytes, LentRange::WIRE_BYTES, wires.len());
+    out.send(peer, layout.frame_bytes, &mut |body| compose(body, &header, keys, &wires, &layout))
 }

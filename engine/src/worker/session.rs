@@ -5,7 +5,9 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
+use super::pieces::Part;
 use super::request::TaskId;
 
 /// Most calls and controls under way at once: the shard keeps as many of its last answers for repetitions.
@@ -30,7 +32,7 @@ pub(super) const ROW_BYTES_MAX: usize = 48;
 /// A request that left and is not yet answered.
 #[derive(Clone, Copy)]
 pub(super) struct Flight {
-    /// `None` once answered.
+    /// `None` once answered, or when its task ended without waiting for the answer.
     pub task: Option<TaskId>,
     /// Index of the piece; [`Flight::ONE_KEY`] for a one-key push.
     pub piece: u32,
@@ -62,6 +64,8 @@ pub(super) struct Session {
     pub calls: usize,
     /// Lists the shard should know.
     pub known: HashSet<(u16, u128), BuildHasherDefault<SignatureHasher>>,
+    /// Lent arrays of failed tasks, by the number of the request that may still be read.
+    pub kept: Vec<(u64, Arc<Vec<Part>>)>,
     pub gone: Option<String>,
     pub retry_at_ns: u64,
 }
@@ -76,6 +80,7 @@ impl Session {
             again: VecDeque::new(),
             calls: 0,
             known: HashSet::default(),
+            kept: Vec::new(),
             gone: None,
             retry_at_ns: 0,
         }
@@ -109,18 +114,30 @@ impl Session {
         }
     }
 
+    /// Keeps the lent arrays of `task` as long as its requests under way are not answered.
+    pub fn keep(&mut self, task: TaskId, lent: &Arc<Vec<Part>>) {
+        let numbered = self.flights.iter().zip(self.base..);
+        let mine = numbered.filter(|(flight, _)| flight.task == Some(task));
+        self.kept.extend(mine.map(|(_, sequence)| (sequence, Arc::clone(lent))));
+    }
+
+    /// Lets go of what was kept for `count` requests from `sequence` on.
+    #[inline]
+    pub fn answered(&mut self, sequence: u64, count: u64) {
+        if !self.kept.is_empty() {
+            self.kept.retain(|&(of, _)| of < sequence || of >= sequence + count);
+        }
+    }
+
     /// Takes the request with this number as answered; `None` if it was already.
     #[inline]
     pub fn arrive(&mut self, sequence: u64) -> Option<(TaskId, u32)> {
+        self.answered(sequence, 1);
         let flight = self.flights.get_mut(sequence.checked_sub(self.base)? as usize)?;
         let task = flight.task.take()?;
         let piece = flight.piece;
         self.calls -= usize::from(flight.is_call);
-        while self.flights.front().is_some_and(|flight| flight.task.is_none()) {
-            self.flights.pop_front();
-            self.rows.pop_front();
-            self.base += 1;
-        }
+        self.advance();
         Some((task, piece))
     }
 
@@ -130,12 +147,38 @@ impl Session {
         numbered.filter(|(flight, _)| flight.task.is_some()).map(|(_, sequence)| sequence)
     }
 
-    /// Whether the shard should know this list; notes that it will.
-    pub fn knows(&mut self, table: u16, signature: u128) -> bool {
+    /// Whether the shard should know this list.
+    pub fn knows(&self, table: u16, signature: u128) -> bool {
+        self.known.contains(&(table, signature))
+    }
+
+    /// Notes that the keys of this list have left for the shard: call it once they really have.
+    pub fn note_known(&mut self, table: u16, signature: u128) {
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();
         }
-        !self.known.insert((table, signature))
+        self.known.insert((table, signature));
+    }
+
+    /// Forgets the requests whose tasks are not `live` any more: nobody waits for their answers, which may never come.
+    pub fn forget(&mut self, live: impl Fn(TaskId) -> bool) {
+        self.unsent.retain(|unsent| live(unsent.task));
+        for flight in &mut self.flights {
+            if flight.task.is_some_and(|task| !live(task)) {
+                flight.task = None;
+                self.calls -= usize::from(flight.is_call);
+            }
+        }
+        self.advance();
+    }
+
+    #[inline]
+    fn advance(&mut self) {
+        while self.flights.front().is_some_and(|flight| flight.task.is_none()) {
+            self.flights.pop_front();
+            self.rows.pop_front();
+            self.base += 1;
+        }
     }
 }
 

@@ -7,7 +7,7 @@ pub use std::time::Duration;
 pub use keyrange::key_list::KeyList;
 pub use keyrange::key_range::{Key, KeyRange, RangeMap};
 pub use keyrange::message::{Control, RefusalCode};
-pub use keyrange::session::PeerId;
+pub use keyrange::session::{Outbox, OutboxError, PeerId};
 pub use keyrange::shard::{PeerFault, ShardConfig, ShardCore};
 pub use keyrange::sim::Mailbox;
 pub use keyrange::table::{Aggregation, FunctionSpec, StoreKind, TableSpec, ValueType};
@@ -153,4 +153,13 @@ pub fn spread(count: u64, salt: u64) -> KeyList {
         (1..=count).map(|key| (key + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
     keys.sort_unstable();
     KeyList::new(keys).unwrap()
+}
+
+/// A carrier that never has room.
+pub struct FullRing;
+
+impl Outbox for FullRing {
+    fn send(&mut self, _: PeerId, _: usize, _: &mut dyn FnMut(&mut [u8]) -> u32) -> Result<(), OutboxError> {
+        Err(OutboxError::Full)
+    }
 }

@@ -187,10 +187,15 @@ pub fn a_wait_ends_at_its_deadline(factory: Factory) {
     let mut waiter = Waiter::new(WaitConfig { threads: 1 }).unwrap();
     waiter.add_link(0, b.as_ref()).unwrap();
     let mut links = vec![b];
-    let deadline = Instant::now() + Duration::from_millis(20);
-    eventually("the deadline", || {
-        (waiter.wait(&mut links, deadline).unwrap() == Woken::TimedOut).then_some(())
+    // A thread kept from its core may meet a deadline before it parks: then the next one is farther.
+    let mut patience = Duration::from_millis(20);
+    eventually("a park that ends at its deadline", || {
+        let deadline = Instant::now() + patience;
+        eventually("the deadline", || {
+            (waiter.wait(&mut links, deadline).unwrap() == Woken::TimedOut).then_some(())
+        });
+        patience *= 2;
+        (waiter.parks() > 0).then_some(())
     });
-    assert!(waiter.parks() > 0);
     waiter.remove_link(links[0].as_ref()).unwrap();
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The file cannot be opened or read at all.
-    #[error("{}: cannot read: {source}; expected a readable file", .file.display())]
+    #[error("{}: {source}; expected a file that can be read (or written, where it is to be made)", .file.display())]
     Io {
         /// The file asked for.
         file: PathBuf,

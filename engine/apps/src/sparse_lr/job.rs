@@ -131,6 +131,8 @@ fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
         }
         None => load(&job.data, job)?.share(rank, workers),
     };
+    // Whatever is wrong with the test data shall be known before the work, not after it.
+    let test = if rank == 0 { load_test(job)? } else { None };
     let local = Local::new(&share, job.solver.penalty.radius_first);
     drop(share);
     // Everybody has its data, by columns, before the clock of the training starts.
@@ -149,7 +151,7 @@ fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
         }
     })?;
     if rank == 0 {
-        conclude(worker, job, solution, load_seconds)?;
+        conclude(worker, job, solution, load_seconds, test.as_ref())?;
     }
     Ok(())
 }
@@ -161,8 +163,24 @@ fn load(files: &[PathBuf], job: &TrainJob) -> Result<Dataset, DataError> {
     }
 }
 
+fn load_test(job: &TrainJob) -> Result<Option<Dataset>, DataError> {
+    match &job.generate {
+        Some(Generated { spec, rows, test_rows }) => {
+            Synthetic::new(spec.clone())?.dataset(*rows..rows + test_rows, job.threads).map(Some)
+        }
+        None if job.test.is_empty() => Ok(None),
+        None => load(&job.test, job).map(Some),
+    }
+}
+
 /// Saves, evaluates and reports.
-fn conclude(worker: &mut Worker, job: &TrainJob, solution: Solution, load_seconds: f64) -> Result<(), JobError> {
+fn conclude(
+    worker: &mut Worker,
+    job: &TrainJob,
+    solution: Solution,
+    load_seconds: f64,
+    test: Option<&Dataset>,
+) -> Result<(), JobError> {
     let passes = solution.history.len() as u64;
     let meta = ModelMeta {
         l1: job.solver.penalty.l1,
@@ -178,14 +196,7 @@ fn conclude(worker: &mut Worker, job: &TrainJob, solution: Solution, load_second
     if let Some(folder) = &job.model {
         model.save(folder)?;
     }
-    let test = match &job.generate {
-        Some(Generated { spec, rows, test_rows }) => {
-            let test = Synthetic::new(spec.clone())?.dataset(*rows..rows + test_rows, job.threads)?;
-            Some(evaluate(&model, &test))
-        }
-        None if job.test.is_empty() => None,
-        None => Some(evaluate(&model, &load(&job.test, job)?)),
-    };
+    let test = test.map(|test| evaluate(&model, test));
     let report = TrainReport {
         objective: solution.objective,
         l1: job.solver.penalty.l1,

@@ -7,6 +7,8 @@ pub mod evaluate;
 pub mod job;
 pub mod model;
 pub mod server;
+#[cfg(test)]
+mod server_tests;
 pub mod solver;
 
 pub use evaluate::{Evaluation, Evaluator, evaluate};

@@ -9,7 +9,8 @@ use keyrange_transport::link::{FRAME_ALIGN, Link, WORD_BYTES};
 use serde::Serialize;
 
 use super::limits::{
-    clock_read_ns, copy_seconds, hand_over_bytes_per_second, pin, ping_pong_ns, socket_stream_seconds, socket_trips_seconds,
+    clock_read_ns, copy_seconds, hand_over_bytes_per_second, pin, ping_pong_ns, socket_stream_seconds,
+    socket_trips_seconds,
 };
 use super::options::{LinkCarrier, MeasureArgs, Pattern, SweepArgs};
 use super::peer::{Peer, open, open_ring};
@@ -269,11 +270,25 @@ impl<L: Link + ?Sized> Bench<'_, L> {
 
 fn print(figures: &Figures) {
     let [here, there] = figures.cores;
-    println!("{}, cores {here} and {there}; medians, one clock reading {:.0} ns", figures.carrier, figures.clock_read_ns);
+    println!(
+        "{}, cores {here} and {there}; medians, one clock reading {:.0} ns",
+        figures.carrier, figures.clock_read_ns
+    );
     if !figures.round_trips.is_empty() {
         println!("\nRound trips (percentiles contain one clock reading each)");
         let mut rows = table(&[
-            "bytes", "mean", "p50", "p90", "p99", "p99.9", "max", "CPU here", "CPU there", "ping-pong", "limit", "x limit",
+            "bytes",
+            "mean",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "CPU here",
+            "CPU there",
+            "ping-pong",
+            "limit",
+            "x limit",
         ]);
         for row in &figures.round_trips {
             let percentile = [row.p50_ns, row.p90_ns, row.p99_ns, row.p999_ns, row.max_ns];

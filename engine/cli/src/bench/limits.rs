@@ -101,7 +101,8 @@ pub fn copy_seconds(message_bytes: usize, into_bytes: usize, messages: u64) -> f
 /// all, rounded up to whole quarters.
 pub fn hand_over_bytes_per_second(other_core: usize, memory_bytes: usize, bytes: u64) -> io::Result<f64> {
     let part_bytes = (memory_bytes / 4).max(64);
-    let parts: [_; 4] = std::array::from_fn(|_| Part { turn: Line(AtomicU64::new(0)), bytes: vec![0; part_bytes].into() });
+    let parts: [_; 4] =
+        std::array::from_fn(|_| Part { turn: Line(AtomicU64::new(0)), bytes: vec![0; part_bytes].into() });
     let rounds = bytes.div_ceil(4 * part_bytes as u64);
     let (from, ready) = (vec![1u8; part_bytes], Line(AtomicU64::new(0)));
     std::thread::scope(|scope| {
@@ -151,7 +152,7 @@ pub fn random_lines_per_second(lines: usize) -> f64 {
     for _ in 0..lines {
         // A full-period generator, so the places are known early and the core overlaps the misses.
         place = place.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let at = (u128::from(place) * lines as u128 >> 64) as usize;
+        let at = ((u128::from(place) * lines as u128) >> 64) as usize;
         memory[at].0[0] += 1;
     }
     black_box(&memory);

@@ -58,7 +58,9 @@ impl MeasureArgs {
         let core = self.cores.first().or(usable.first()).copied().unwrap_or(0);
         match usable.contains(&core) {
             true => Ok(core),
-            false => Err(Failure::input(format!("--cores: core {core} cannot be used; choose among {usable:?}"))),
+            false => {
+                Err(Failure::input(format!("--cores: core {core} cannot be used; choose among {usable:?}")))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! How figures are printed: a table for people, JSON for programs.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Context;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -36,7 +37,8 @@ impl Machine {
         let named = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Machine {
             cpu: named.map_or(std::env::consts::ARCH, |(_, name)| name).to_owned(),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            // Not what this thread may use: it is pinned by now.
+            cores: cpus.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             isa: keyrange_kernels::isa::current().to_string(),
         }
@@ -62,7 +64,9 @@ pub fn write_json<A: Serialize, F: Serialize>(
     };
     let write = || -> anyhow::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(".".as_ref()))?;
+        let mut file = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o644))
+            .tempfile_in(folder.unwrap_or(".".as_ref()))?;
         serde_json::to_writer_pretty(&mut file, &report)?;
         file.write_all(b"\n")?;
         file.persist(path)?;

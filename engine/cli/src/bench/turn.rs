@@ -41,11 +41,8 @@ impl Turn {
 
     /// For the control socket.
     pub fn to_bytes(self) -> [u8; Self::WIRE_BYTES] {
-        let words = [
-            u64::from(self.reply) | u64::from(self.in_place) << 1,
-            self.message_bytes as u64,
-            self.messages,
-        ];
+        let words =
+            [u64::from(self.reply) | u64::from(self.in_place) << 1, self.message_bytes as u64, self.messages];
         let mut wire = [0; Self::WIRE_BYTES];
         for (place, word) in wire.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
@@ -104,7 +101,11 @@ impl<'a, L: Link + ?Sized> Side<'a, L> {
         let mut at = 0;
         loop {
             let end = self.turn.message_bytes.min(at + self.frame_payload_max);
-            if self.turn.in_place { self.fill_frame(end - at)? } else { self.send_frame(at, end)? }
+            if self.turn.in_place {
+                self.fill_frame(end - at)?
+            } else {
+                self.send_frame(at, end)?
+            }
             at = end;
             if at == self.turn.message_bytes {
                 return Ok(());

@@ -21,7 +21,7 @@ pub struct ServerArgs {
     threads: u32,
 
     /// Where to listen for workers over TCP; port 0 takes a free one. Beyond loopback only if you say so here
-    #[arg(long, env = "KEYRANGE_LISTEN", default_value = "tcp:127.0.0.1:0", num_args = 1.., value_name = "ADDRESS")]
+    #[arg(long, env = "KEYRANGE_SERVER_LISTEN", default_value = "tcp:127.0.0.1:0", num_args = 1.., value_name = "ADDRESS")]
     listen: Vec<Address>,
 
     /// Cores to pin the threads to, in order; by default none is pinned

@@ -38,7 +38,9 @@ pub struct TrainArgs {
 /// Trains.
 pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
     if args.embedded && args.carrier == Carrier::Tcp {
-        return Err(Failure::input("--embedded threads share memory: expected --carrier auto or shm, got tcp"));
+        return Err(Failure::input(
+            "--embedded threads share memory: expected --carrier auto or shm, got tcp",
+        ));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / args.size.workers as usize).max(1);

@@ -46,7 +46,7 @@ impl Children {
                 .env(PARENT_VARIABLE, std::process::id().to_string())
                 .env_remove("KEYRANGE_SECRET_FILE")
                 .env_remove("KEYRANGE_CONFIG")
-                .env_remove("KEYRANGE_LISTEN")
+                .env_remove("KEYRANGE_SERVER_LISTEN")
                 .env_remove("KEYRANGE_CORES")
                 .env_remove("KEYRANGE_SERVER_THREADS")
                 .stdin(Stdio::null());
@@ -65,7 +65,10 @@ impl Children {
             let Ok(Some(status)) = node.process.try_wait() else { continue };
             node.ended = Some(status);
             if !status.success() {
-                return Some((code_of(status), format!("{} (process {}) {}", node.name, node.process.id(), told(status))));
+                return Some((
+                    code_of(status),
+                    format!("{} (process {}) {}", node.name, node.process.id(), told(status)),
+                ));
             }
         }
         None

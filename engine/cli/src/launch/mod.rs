@@ -61,7 +61,10 @@ pub fn spare_cores(cores: &[usize]) -> anyhow::Result<()> {
     let allowed = rustix::thread::sched_getaffinity(None)?;
     for &core in cores {
         if core >= rustix::thread::CpuSet::MAX_CPU || !allowed.is_set(core) {
-            return Err(Failure::input(format!("core {core} is not among the {} this process may use", allowed.count())));
+            return Err(Failure::input(format!(
+                "core {core} is not among the {} this process may use",
+                allowed.count()
+            )));
         }
     }
     Ok(())
@@ -72,7 +75,11 @@ pub fn processes(launch: Launch) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     let secret = children::fresh_secret()?;
     let address = Address::unique_unix("manager").map_err(|error| Failure::job(error.to_string()))?;
-    let config = ManagerConfig { listen: vec![address.clone()], door: door("train", secret.as_bytes()), plan: launch.plan()? };
+    let config = ManagerConfig {
+        listen: vec![address.clone()],
+        door: door("train", secret.as_bytes()),
+        plan: launch.plan()?,
+    };
     let manager = Manager::start(config).map_err(|error| Failure::job(error.to_string()))?;
     let children = Children::start(&launch, &address, &secret)?;
     let aborter = manager.aborter();
@@ -104,7 +111,8 @@ pub fn embedded(launch: Launch) -> anyhow::Result<()> {
         .collect();
     let result = Watch::new(launch, signals, None).run(cluster.events(), &|reason| cluster.abort(reason));
     // The job's end already has every reason; what matters here is whose fault it was.
-    let bad_input = workers.into_iter().filter_map(|worker| worker.join().ok()?.err()).map(anyhow::Error::from);
+    let bad_input =
+        workers.into_iter().filter_map(|worker| worker.join().ok()?.err()).map(anyhow::Error::from);
     let worst = bad_input.map(|error| crate::failure::exit_code(&error).0).max();
     match (result, worst) {
         (Err(error), Some(code)) if crate::failure::exit_code(&error).0 < code => {

@@ -59,7 +59,10 @@ impl Progress {
             Event::Progress { body, .. } => self.pass(body),
             Event::Report { body, .. } => self.report = Some(body.clone()),
             Event::Silent { node, silent_ms } => {
-                self.line(&format!("{node} has said nothing for {:.1} s; waiting for it", *silent_ms as f64 / 1e3));
+                self.line(&format!(
+                    "{node} has said nothing for {:.1} s; waiting for it",
+                    *silent_ms as f64 / 1e3
+                ));
             }
             Event::Back { node } => self.line(&format!("{node} is back")),
             Event::Refused { reason } => self.line(&format!("turned away: {reason}")),
@@ -126,7 +129,8 @@ fn carrier_of(line: &str) -> Option<String> {
 /// All of the file or nothing.
 fn write_whole(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let cannot = |error: &dyn std::fmt::Display| Failure::job(format!("{}: cannot write: {error}", file.display()));
+    let cannot =
+        |error: &dyn std::fmt::Display| Failure::job(format!("{}: cannot write: {error}", file.display()));
     let mut temporary = tempfile::Builder::new()
         .prefix(".keyrange-report")
         .tempfile_in(folder.unwrap_or(std::path::Path::new(".")))
@@ -136,14 +140,24 @@ fn write_whole(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn print(report: &TrainReport, carrier: &str, launch: &Launch) {
-    println!("examples        {} ({} features, {} nonzeros)", report.examples, report.features, report.data_nonzeros);
+    println!(
+        "examples        {} ({} features, {} nonzeros)",
+        report.examples, report.features, report.data_nonzeros
+    );
     println!("nodes           {} servers, {} workers, {carrier}", launch.size.servers, launch.size.workers);
     println!("objective       {:.9} (l1 {}, l2 {})", report.objective, report.l1, report.l2);
     println!("duality gap     {:.3e} relative", report.duality_gap / report.objective);
     println!("KKT violation   {:.3e}", report.kkt_violation);
     println!("nonzero weights {}", report.nonzeros);
-    println!("passes          {} in {:.3} s (loading {:.3} s)", report.passes, report.seconds, report.load_seconds);
-    println!("traffic         {:.3} MB pushed, {:.3} MB pulled", report.bytes_pushed as f64 / 1e6, report.bytes_pulled as f64 / 1e6);
+    println!(
+        "passes          {} in {:.3} s (loading {:.3} s)",
+        report.passes, report.seconds, report.load_seconds
+    );
+    println!(
+        "traffic         {:.3} MB pushed, {:.3} MB pulled",
+        report.bytes_pushed as f64 / 1e6,
+        report.bytes_pulled as f64 / 1e6
+    );
     if let Some(test) = &report.test {
         let auc = test.auc.map_or("not defined".to_owned(), |auc| format!("{auc:.6}"));
         println!("test            AUC {auc}, log-loss {:.6}, accuracy {:.6}", test.logloss, test.accuracy);

@@ -83,7 +83,9 @@ impl Watch {
                 Err(Failure::with_code(128 + signal, format!("ended by signal {signal}; no process is left")))
             }
             (JobEnd::Finished, None) => self.progress.conclude(&self.launch),
-            (JobEnd::Aborted { reason, .. }, None) => Err(Failure::with_code(self.code(), self.explain(reason))),
+            (JobEnd::Aborted { reason, .. }, None) => {
+                Err(Failure::with_code(self.code(), self.explain(reason)))
+            }
         }
     }
 

@@ -77,17 +77,34 @@ fn avazu_reaches_its_optimum_everywhere() {
     check_everywhere("avazu", &[2.9]);
 }
 
+const SOME: [&str; 2] =
+    ["--servers 2 --workers 2 --carrier shm", "--servers 1 --workers 2 --delay 4 --carrier tcp"];
+
 #[test]
-fn ipinyou_and_imdb_reach_their_optima() {
-    for (set, l1) in [("ipinyou", 0.67), ("imdb", 10.0)] {
-        for optimum in optima(set, &[l1]) {
-            for options in
-                ["--servers 2 --workers 2 --carrier shm", "--servers 1 --workers 2 --delay 4 --carrier tcp"]
-            {
-                let report = train(&optimum, options);
-                check_excess(&optimum, &report, 1e-4, options);
-                check_figures(&optimum, &report, options);
-            }
+fn imdb_reaches_its_optimum() {
+    for optimum in optima("imdb", &[10.0]) {
+        for options in SOME {
+            let report = train(&optimum, options);
+            check_excess(&optimum, &report, 1e-4, options);
+            check_figures(&optimum, &report, options);
+        }
+    }
+}
+
+/// Seven features are in every training row of this set, so the optimum leaves open how they share their weight, but
+/// not in every test row: only the order of the margins is determined there, not the log-loss.
+#[test]
+fn ipinyou_reaches_its_optimum() {
+    for optimum in optima("ipinyou", &[0.67]) {
+        for options in SOME {
+            let report = train(&optimum, options);
+            check_excess(&optimum, &report, 1e-4, options);
+            let (auc, _) = optimum.figures.expect("test figures");
+            assert!(
+                (report.number("/test/auc") - auc).abs() < 1e-3,
+                "{options}: {}",
+                report.number("/test/auc")
+            );
         }
     }
 }

@@ -13,7 +13,7 @@
 //! 2. The hash is seeded by the operating system's randomness: nobody can choose keys that collide. No key lies
 //!    [`WALK_MAX`] buckets from home; should one ever have to, the index is rebuilt with another seed.
 //! 3. Homes are monotone in the hash, so growing is one sequential sweep from the top end downwards, in place:
-//!    no second copy, and steps as small as 4/3: 16 to 24 bytes a key.
+//!    no second copy. It doubles at a load of 0.8: 16 to 32 bytes a key.
 //! 4. Keys are never removed, so there are no tombstones.
 //!
 //! Known costs: a growth step sweeps the whole index at once, a few ns a key.

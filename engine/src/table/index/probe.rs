@@ -163,7 +163,7 @@ fn prefetch(bucket: &Bucket) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Bucket, Compare, HashIndex, find_with, add_with};
+    use super::{Bucket, Compare, HashIndex, add_with, find_with};
 
     #[derive(Clone, Copy)]
     struct Avx2;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use keyrange_kernels::isa;
 
-use super::{HashIndex, NO_SLOT, ROWS_MAX, Seed};
+use super::{HashIndex, NO_SLOT, ROWS_MAX, Seed, WALK_MAX};
 use crate::table::TableError;
 
 /// Key sets that are easy, hard, or hard for naive hashes.
@@ -56,10 +56,21 @@ fn equals_a_hash_map_on_every_path() {
 }
 
 #[test]
-fn grows_through_doubling_and_quarter_steps() {
-    // 400,000 keys pass 32,768 homes, where steps become quarters and several blocks are moved.
+fn grows_over_several_blocks_and_walks_stay_short() {
+    // 400,000 keys pass several doublings in which more than one block is moved.
     let (name, keys) = key_sets(400_000).pop().unwrap();
     check_against_map(name, &keys);
+    let mut index = HashIndex::new();
+    // As full as an index gets: one more key would make it grow.
+    index.insert(&keys[..(1 << 16) * 4], &mut Vec::new()).unwrap();
+    assert_eq!(index.homes, 1 << 16);
+    let homes = index.homes();
+    let mut longest = 0;
+    for (at, bucket) in index.buckets.iter().enumerate() {
+        bucket.entries().for_each(|(key, _)| longest = longest.max(at - homes.of(key).at));
+    }
+    assert!(longest < WALK_MAX, "{longest}");
+    assert!(index.homeless.is_empty());
 }
 
 #[test]

@@ -137,8 +137,11 @@ impl Local {
     /// Adds `steps` to the weights of the columns of `part` (a part of `matrix`) and brings everything in step.
     pub fn apply_steps(&mut self, matrix: &Columns, part: std::ops::Range<usize>, steps: &[f64]) {
         let changed = |at: usize| steps[at - part.start] != 0.0;
-        let nonzeros: usize =
-            part.clone().filter(|&at| changed(at)).map(|at| matrix.offsets[at + 1] - matrix.offsets[at]).sum();
+        let nonzeros: usize = part
+            .clone()
+            .filter(|&at| changed(at))
+            .map(|at| matrix.offsets[at + 1] - matrix.offsets[at])
+            .sum();
         if nonzeros == 0 {
             return;
         }

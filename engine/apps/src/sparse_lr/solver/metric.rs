@@ -58,16 +58,23 @@ pub fn metric_step(
     let steps: Vec<f64> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
     let along = rows.product(&steps);
     let losses = LENGTHS.map(|length| {
-        let moved: Vec<f64> =
-            local.margins.iter().zip(&along).zip(&local.labels).map(|((m, a), y)| m + length * y * a).collect();
+        let moved: Vec<f64> = local
+            .margins
+            .iter()
+            .zip(&along)
+            .zip(&local.labels)
+            .map(|((m, a), y)| m + length * y * a)
+            .collect();
         keyrange_kernels::logistic::loss(&moved)
     });
     let losses = servers.sum(losses.to_vec())?;
     for (length, loss) in LENGTHS.into_iter().zip(losses) {
         let weights: Vec<f64> = old.iter().zip(&steps).map(|(w, step)| w + length * step).collect();
-        let value = loss + weights.iter().map(|w| penalty.l1 * w.abs() + 0.5 * penalty.l2 * w * w).sum::<f64>();
+        let value =
+            loss + weights.iter().map(|w| penalty.l1 * w.abs() + 0.5 * penalty.l2 * w * w).sum::<f64>();
         if value < objective {
-            let mine = mine.iter().map(|&(at, column)| (column, weights[at as usize] - old[at as usize])).collect();
+            let mine =
+                mine.iter().map(|&(at, column)| (column, weights[at as usize] - old[at as usize])).collect();
             return Ok(Some(MetricStep { keys, weights, objective: value, mine }));
         }
     }

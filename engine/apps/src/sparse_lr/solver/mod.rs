@@ -24,8 +24,8 @@ use keyrange::key_list::KeyList;
 use keyrange::key_range::KeyRange;
 use keyrange::worker::TaskId;
 use keyrange_kernels::{exp, linear};
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +155,10 @@ impl<'a> Solver<'a> {
     }
 
     /// Runs passes until the tolerance is reached; tells `progress` after each.
-    pub fn train(mut self, mut progress: impl FnMut(&mut Worker, &PassReport)) -> Result<Solution, WorkerError> {
+    pub fn train(
+        mut self,
+        mut progress: impl FnMut(&mut Worker, &PassReport),
+    ) -> Result<Solution, WorkerError> {
         let mut history: Vec<PassReport> = Vec::new();
         let mut kkt_threshold = f64::INFINITY;
         let (mut level, mut reset) = (LEVEL_FIRST.max(self.config.tolerance), true);
@@ -306,8 +309,11 @@ impl<'a> Solver<'a> {
         let Some(step) = found else { return Ok(()) };
         self.begin(Phase::Assign, f64::INFINITY, false)?;
         // One worker's word is enough; the others' empty contributions complete the update.
-        let (keys, weights) =
-            if self.servers.worker.rank() == 0 { (step.keys, step.weights) } else { (Vec::new(), Vec::new()) };
+        let (keys, weights) = if self.servers.worker.rank() == 0 {
+            (step.keys, step.weights)
+        } else {
+            (Vec::new(), Vec::new())
+        };
         let zeros = vec![0.0; weights.len()];
         let keys = KeyList::new(keys).expect("the support is in key order");
         self.servers.push(keys, KeyRange::ALL, [weights, zeros])?;

@@ -2,8 +2,10 @@
 //! `min_z g'(z - w) + 1/2 (z - w)' H (z - w) + l1 |z|_1 + l2/2 |z|^2` for a few hundred features.
 //!
 //! Coordinate descent finds which weights are nonzero and with which signs; on that face the problem is smooth, and a
-//! Newton step (Cholesky) solves it at once. Nearly collinear features make long steps along which weights change
+//! Newton step (by Cholesky, or by conjugate gradients when it is large) solves it. Nearly collinear features make long steps along which weights change
 //! sign: the step is then cut, the weights that got to zero leave the face, and the two take turns.
+
+use keyrange_kernels::dense::{self, dot};
 
 /// Turns of coordinate descent and face step, at most.
 const TURNS_MAX: usize = 200;
@@ -11,8 +13,17 @@ const TURNS_MAX: usize = 200;
 /// Sweeps of coordinate descent per turn.
 const SWEEPS: usize = 5;
 
-/// Floating point operations for factorisations, at most; what is missing then, later passes make up for.
+/// Multiplications for face steps, at most; what is missing then, later passes make up for.
 const OPERATIONS_MAX: f64 = 4e9;
+
+/// Largest face for Cholesky; a third of the cube of this is what [`GRADIENTS_MAX`] steps cost there.
+const CHOLESKY_MAX: usize = 384;
+
+/// Steps of conjugate gradients, at most.
+const GRADIENTS_MAX: usize = 128;
+
+/// Conjugate gradients end when the residual's norm (scaled by the diagonal) has shrunk by this factor.
+const RESIDUAL_RELATIVE: f64 = 1e-4;
 
 /// Added to the diagonal, relative to it, so that exact collinearity has a direction.
 const RIDGE: f64 = 1e-9;
@@ -57,7 +68,8 @@ impl Quadratic {
         for _ in 0..TURNS_MAX {
             let swept: f64 = (0..SWEEPS).map(|_| self.sweep()).sum();
             let face: Vec<usize> = (0..self.n).filter(|&j| self.w[j] != 0.0).collect();
-            operations += (face.len() as f64).powi(3) / 3.0;
+            let size = face.len() as f64;
+            operations += size * size * (size / 3.0).min(GRADIENTS_MAX as f64);
             let stepped = if operations <= OPERATIONS_MAX { self.face_step(&face) } else { 0.0 };
             let gain = swept + stepped;
             if gain <= gain_relative * *first_gain.get_or_insert(gain) {
@@ -88,7 +100,7 @@ impl Quadratic {
     fn shift(&mut self, a: usize, step: f64) {
         self.w[a] += step;
         let row = &self.h[a * self.n..][..self.n];
-        self.g.iter_mut().zip(row).for_each(|(g, h)| *g += step * h);
+        dense::axpy(&mut self.g, step, row);
     }
 
     /// A Newton step among the weights of `face`, as far as it improves; returns by how much.
@@ -97,7 +109,11 @@ impl Quadratic {
             return 0.0;
         }
         let residual: Vec<f64> = face.iter().map(|&j| -(self.g[j] + self.l1 * self.w[j].signum())).collect();
-        let Some(direction) = self.newton(face, &residual) else { return 0.0 };
+        let solve = if face.len() <= CHOLESKY_MAX { Self::cholesky } else { Self::conjugate_gradients };
+        let direction = solve(self, face, &residual);
+        if !direction.iter().all(|d| d.is_finite()) {
+            return 0.0;
+        }
         // The way to the first sign change is downhill; farther on, weights that changed sign stay at zero.
         let crossing = face
             .iter()
@@ -136,17 +152,19 @@ impl Quadratic {
                 if crosses { -w } else { length * d }
             })
             .collect();
+        let mut all = vec![0.0; self.n];
+        face.iter().zip(&steps).for_each(|(&j, &step)| all[j] = step);
         let mut change = 0.0;
         for (&a, &step) in face.iter().zip(&steps) {
-            let row = &self.h[a * self.n..][..self.n];
-            let curved: f64 = face.iter().zip(&steps).map(|(&b, step)| row[b] * step).sum();
-            change += step * (self.g[a] + 0.5 * curved) + self.l1 * ((self.w[a] + step).abs() - self.w[a].abs());
+            let curved = dot(&self.h[a * self.n..][..self.n], &all);
+            change +=
+                step * (self.g[a] + 0.5 * curved) + self.l1 * ((self.w[a] + step).abs() - self.w[a].abs());
         }
         (steps, change)
     }
 
-    /// Solves `(H + ridge) d = residual` on the face by Cholesky; `None` if H is not finite.
-    fn newton(&self, face: &[usize], residual: &[f64]) -> Option<Vec<f64>> {
+    /// Solves `(H + ridge) d = residual` on the face.
+    fn cholesky(&self, face: &[usize], residual: &[f64]) -> Vec<f64> {
         let m = face.len();
         let mut l = vec![0.0; triangle(m)];
         let mut d = residual.to_vec();
@@ -169,22 +187,36 @@ impl Quadratic {
             let value = d[a];
             d[..a].iter_mut().zip(row).for_each(|(d, l)| *d -= value * l);
         }
-        d.iter().all(|d| d.is_finite()).then_some(d)
+        d
     }
-}
 
-/// Over eight lanes, so that it vectorises; the same bits everywhere.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (chunks_a, rest_a) = a.as_chunks::<8>();
-    let (chunks_b, rest_b) = b.as_chunks::<8>();
-    let mut lanes = [0.0; 8];
-    for (a, b) in chunks_a.iter().zip(chunks_b) {
-        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += a * b;
+    /// The same nearly, with the diagonal as preconditioner. Any number of steps gives a direction downhill.
+    fn conjugate_gradients(&self, face: &[usize], residual: &[f64]) -> Vec<f64> {
+        let m = face.len();
+        let rows = face.iter().flat_map(|&a| face.iter().map(move |&b| self.h[a * self.n + b]));
+        let matrix: Vec<f64> = rows.collect();
+        let diagonal: Vec<f64> = (0..m).map(|a| matrix[a * m + a] * (1.0 + RIDGE)).collect();
+        let scaled = |r: &[f64]| -> Vec<f64> { r.iter().zip(&diagonal).map(|(r, d)| r / d).collect() };
+        let (mut d, mut r) = (vec![0.0; m], residual.to_vec());
+        let mut z = scaled(&r);
+        let mut along = z.clone();
+        let mut norm = dot(&r, &z);
+        let goal = norm * RESIDUAL_RELATIVE * RESIDUAL_RELATIVE;
+        for _ in 0..GRADIENTS_MAX {
+            let image: Vec<f64> = matrix.chunks_exact(m).map(|row| dot(row, &along)).collect();
+            let curvature = dot(&along, &image);
+            if curvature <= 0.0 || norm <= goal {
+                break;
+            }
+            dense::axpy(&mut d, norm / curvature, &along);
+            dense::axpy(&mut r, -norm / curvature, &image);
+            z = scaled(&r);
+            let next = dot(&r, &z);
+            along.iter_mut().zip(&z).for_each(|(along, z)| *along = z + next / norm * *along);
+            norm = next;
         }
+        d
     }
-    let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
-    lanes.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

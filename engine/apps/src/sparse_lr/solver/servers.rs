@@ -61,7 +61,12 @@ impl<'a> Servers<'a> {
     }
 
     /// Begins to push gradient and curvature of the worker's keys in `range` and to pull their new weights.
-    pub fn exchange(&mut self, keys: KeyList, range: KeyRange, parts: [Vec<f64>; 2]) -> Result<TaskId, WorkerError> {
+    pub fn exchange(
+        &mut self,
+        keys: KeyList,
+        range: KeyRange,
+        parts: [Vec<f64>; 2],
+    ) -> Result<TaskId, WorkerError> {
         let options = self.next();
         let into = self.spare.pop().unwrap_or_default();
         self.worker.push_pull(self.weights, Keys::ListIn(keys, range), parts.into(), into, options)
@@ -125,7 +130,8 @@ impl<'a> Servers<'a> {
     /// All weights that are not 0 as table keys and values, however many.
     pub fn all_weights(&mut self) -> Result<Vec<(u64, f64)>, WorkerError> {
         let options = Options::default();
-        let task = self.worker.pull(self.weights, Keys::Existing(KeyRange::ALL), Vec::<f64>::new(), options)?;
+        let task =
+            self.worker.pull(self.weights, Keys::Existing(KeyRange::ALL), Vec::<f64>::new(), options)?;
         let outcome = self.worker.wait(task, self.patience)?;
         let weights = outcome.values.into_vec::<f64>();
         Ok(outcome.keys.into_iter().zip(weights).filter(|(_, w)| *w != 0.0 && !w.is_nan()).collect())

@@ -108,7 +108,10 @@ pub fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     }
     sparse::products(&mut bench);
     if bench.rows.is_empty() {
-        return Err(Failure::input(format!("--kernels: no kernel's name contains {}", args.kernels.join(" or "))));
+        return Err(Failure::input(format!(
+            "--kernels: no kernel's name contains {}",
+            args.kernels.join(" or ")
+        )));
     }
     print(&bench.rows, core);
     write_json("keyrange bench kernels", &args.measure, args, &bench.rows)
@@ -168,7 +171,9 @@ impl Bench<'_> {
                 let half = bytes / 2;
                 grow(from, half);
                 grow(to, half);
-                self.best_seconds(&mut || black_box(&mut to[..half]).copy_from_slice(black_box(&from[..half])))
+                self.best_seconds(&mut || {
+                    black_box(&mut to[..half]).copy_from_slice(black_box(&from[..half]))
+                })
             }
             Limit::Read(bytes) => {
                 grow(from, bytes);
@@ -198,8 +203,12 @@ fn set_name(bytes: usize) -> String {
 }
 
 fn print(rows: &[Row], core: usize) {
-    println!("kernels on core {core}, f32; items (keys, numbers, nonzeros) per second, medians of the best calls;");
-    println!("beside each its part of the limit: a copy (for the fused kernels a sum) of the bytes it must move\n");
+    println!(
+        "kernels on core {core}, f32; items (keys, numbers, nonzeros) per second, medians of the best calls;"
+    );
+    println!(
+        "beside each its part of the limit: a copy (for the fused kernels a sum) of the bytes it must move\n"
+    );
     let isas = rows.first().map_or(&[][..], |row| &row.paths[..]);
     let headings: Vec<&str> = ["kernel", "data"]
         .into_iter()

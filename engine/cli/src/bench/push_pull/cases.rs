@@ -68,7 +68,11 @@ impl<'a> Bench<'a> {
         let figures = Figures {
             carrier: keyrange_transport::link::CarrierKind::from(args.carrier).to_string(),
             cores,
-            latency_limit: if tcp { "a round trip of bare sockets" } else { "the raw ping-pong of two cache lines" },
+            latency_limit: if tcp {
+                "a round trip of bare sockets"
+            } else {
+                "the raw ping-pong of two cache lines"
+            },
             latencies: Vec::new(),
             rates: Vec::new(),
             memory: None,
@@ -187,7 +191,9 @@ impl<'a> Bench<'a> {
             let (cpu_after, server_cpu_after) = self.cpu()?;
             cpus.push((cpu_after - cpu) / LATENCY_REQUESTS as f64);
             server_cpus.extend(
-                server_cpu_after.zip(server_cpu).map(|(after, before)| (after - before) / LATENCY_REQUESTS as f64),
+                server_cpu_after
+                    .zip(server_cpu)
+                    .map(|(after, before)| (after - before) / LATENCY_REQUESTS as f64),
             );
             medians.push(taken.value_at_quantile(0.5) as f64);
             all.add(&taken)?;
@@ -264,9 +270,9 @@ impl<'a> Bench<'a> {
         let (cpu_after, server_cpu_after) = self.cpu()?;
         turns.rates.push(items as f64 / seconds);
         turns.cpus.push((cpu_after - cpu) / items as f64);
-        turns.server_cpus.extend(
-            server_cpu_after.zip(server_cpu).map(|(after, before)| (after - before) / items as f64),
-        );
+        turns
+            .server_cpus
+            .extend(server_cpu_after.zip(server_cpu).map(|(after, before)| (after - before) / items as f64));
         Ok(())
     }
 
@@ -280,7 +286,9 @@ impl<'a> Bench<'a> {
         let last = bytes as u64 / 4 - 1;
         let table = self.table(StoreKind::Dense { first: 0, last })?;
         let range = KeyRange::new(0, last)?;
-        self.push_and_pull(&format!("dense {}", size(bytes)), "bytes", bytes / 4, 1, table, |_| Keys::Range(range))
+        self.push_and_pull(&format!("dense {}", size(bytes)), "bytes", bytes / 4, 1, table, |_| {
+            Keys::Range(range)
+        })
     }
 
     /// Pushes to and pulls from `table` in turn. Each task is about `values` values; the limit walks over
@@ -297,7 +305,8 @@ impl<'a> Bench<'a> {
         let per_call = if items == "bytes" { values * 4 } else { values };
         let mut pipeline = Pipeline::new(values);
         let mut memory = PlainTable::new(values, parts);
-        let subject = |verb: &str, limit| Subject { request: format!("{verb} {what}"), items, per_call, limit };
+        let subject =
+            |verb: &str, limit| Subject { request: format!("{verb} {what}"), items, per_call, limit };
         let push = |worker: &mut Worker, round, array: Vec<f32>| {
             worker.push(table, keys(round), vec![array], Options::default())
         };
@@ -340,7 +349,9 @@ impl<'a> Bench<'a> {
     }
 
     fn memory(&mut self) -> anyhow::Result<()> {
-        let Some(server) = self.server else { bail!("there is no server process whose memory could be counted") };
+        let Some(server) = self.server else {
+            bail!("there is no server process whose memory could be counted")
+        };
         let table = self.table(StoreKind::Sparse)?;
         let mut pipeline = Pipeline::new(SHORT_LIST_KEYS);
         let server_bytes_before = resident_bytes(server)?;
@@ -352,7 +363,8 @@ impl<'a> Bench<'a> {
             })?;
         }
         let (keys, server_bytes_after) = (lists * SHORT_LIST_KEYS, resident_bytes(server)?);
-        let server_bytes_per_key = server_bytes_after.saturating_sub(server_bytes_before) as f64 / keys as f64;
+        let server_bytes_per_key =
+            server_bytes_after.saturating_sub(server_bytes_before) as f64 / keys as f64;
         let memory = Memory { keys, server_bytes_before, server_bytes_after, server_bytes_per_key };
         self.figures.memory = Some(memory);
         Ok(self.worker.drop_table(table, LIMIT)?)

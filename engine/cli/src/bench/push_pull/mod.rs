@@ -18,8 +18,8 @@ use super::report::{digits, rate, table, time, write_json};
 use crate::failure::Failure;
 use cases::Bench;
 use cluster::Cluster;
-use figures::Figures;
 pub use cluster::{ServerRole, serve};
+use figures::Figures;
 
 /// Longest wait for a task.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -121,7 +121,18 @@ fn print(figures: &Figures) {
     );
     if !figures.latencies.is_empty() {
         println!("\nLatency (limit: {})", figures.latency_limit);
-        let mut rows = table(&["request", "p50", "p90", "p99", "p99.9", "max", "CPU worker", "CPU server", "limit", "x limit"]);
+        let mut rows = table(&[
+            "request",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "CPU worker",
+            "CPU server",
+            "limit",
+            "x limit",
+        ]);
         for row in &figures.latencies {
             let percentiles = [row.p50_ns, row.p90_ns, row.p99_ns, row.p999_ns, row.max_ns];
             let mut cells = vec![row.request.clone()];
@@ -134,7 +145,8 @@ fn print(figures: &Figures) {
     }
     if !figures.rates.is_empty() {
         println!("\nRates (CPU per item)");
-        let mut rows = table(&["request", "items", "rate", "CPU worker", "CPU server", "limit", "of limit", "limit is"]);
+        let mut rows =
+            table(&["request", "items", "rate", "CPU worker", "CPU server", "limit", "of limit", "limit is"]);
         for row in &figures.rates {
             rows.add_row([
                 row.request.clone(),
