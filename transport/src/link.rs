@@ -176,7 +176,7 @@ pub trait Link: Send {
     /// Releases `frame` and every frame received before it, giving the room back to the peer (lazily).
     fn release(&mut self, frame: Frame);
 
-    /// Declares that this side is about to sleep on [`Link::park_fd`]. Returns false when there is something to
+    /// Declares that this side is about to sleep on [`Link::park_fds`]. Returns false when there is something to
     /// do already (a frame, or room if the last send said full): then do not sleep. The peer's next commit, and its next
     /// release of room if a send was refused, make `park_fd` readable.
     fn prepare_park(&mut self) -> bool;

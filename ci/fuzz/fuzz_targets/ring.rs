@@ -92,7 +92,11 @@ fuzz_target!(|steps: Vec<Step>| {
                 let bytes = usize::from(bytes).max(8);
                 if let Ok(body) = producer.claim_bytes(bytes) {
                     body.fill(bytes as u8);
-                    if abort { producer.abort() } else { let _ = producer.commit(1); }
+                    if abort {
+                        producer.abort();
+                    } else {
+                        let _ = producer.commit(1);
+                    }
                 }
             }
             Step::ParkForRoom => {

@@ -3,7 +3,7 @@
 //! No gradient and no key passes through here; data links join workers and servers directly.
 //!
 //! Reading order: [`message`] (what is said), [`plan`] (the job and its end), [`core`] (the manager as a value), [`service`] (its sockets and its
-//! thread), [`session`] (a node's side). [`door`], [`acceptor`], [`stream`], [`address`], [`host`], [`line`] and
+//! thread), [`session`] (a node's side). [`door`], [`acceptor`], [`stream`], [`address`], [`host`], [`mod@line`] and
 //! [`bell`] are the small things these are made of; `node` uses them for data links too.
 
 pub mod acceptor;

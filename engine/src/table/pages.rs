@@ -48,11 +48,11 @@ impl<T: Zeroable + Copy> Pages<T> {
 
     /// Takes address space for `len` elements; memory follows when they are written.
     pub fn reserve(&mut self, len: usize) -> Result<(), TableError> {
-        let refused = TableError::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) };
-        let needed_bytes = len.checked_mul(size_of::<T>()).ok_or(refused.clone())?;
+        let refused = || TableError::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) };
+        let needed_bytes = len.checked_mul(size_of::<T>()).ok_or_else(refused)?;
         if needed_bytes > self.mapped_bytes {
-            let bytes = needed_bytes.max(PAGE_BYTES).checked_next_power_of_two().ok_or(refused.clone())?;
-            self.remap(bytes).map_err(|_| refused)?;
+            let bytes = needed_bytes.max(PAGE_BYTES).checked_next_power_of_two().ok_or_else(refused)?;
+            self.remap(bytes).map_err(|_| refused())?;
         }
         Ok(())
     }

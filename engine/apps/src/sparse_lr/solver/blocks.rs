@@ -124,7 +124,7 @@ impl ActiveSet {
 /// `sum_i |x_ij| t_i / sum_i x_ij^2`, with `t_i` the sum of `|x_ik|` over the block, makes it an upper bound of
 /// the whole block for equal `h_i` (diagonal dominance), so that all features of a block may step at once.
 fn spread(matrix: &Columns, blocks: &[Block], rows: usize) -> Vec<f64> {
-    let mut spread = vec![1.0; matrix.len()];
+    let mut spread = vec![1.0; matrix.count()];
     let mut row_sums = vec![0.0; rows];
     for block in blocks {
         if block.part.len() < 2 {

@@ -38,7 +38,7 @@ impl Columns {
     }
 
     /// How many columns.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.offsets.len() - 1
     }
 
@@ -104,10 +104,10 @@ impl Local {
         order.sort_unstable_by_key(|&column| table_key(set.keys()[column as usize]));
         let columns = Columns::select(&by_id, &order);
         let keys = order.iter().map(|&column| table_key(set.keys()[column as usize])).collect();
-        let largest = (0..columns.len())
+        let largest = (0..columns.count())
             .map(|column| columns.column(column).fold(0.0, |most: f64, (_, x)| most.max(x.abs())))
             .collect();
-        let (rows, features) = (set.rows(), columns.len());
+        let (rows, features) = (set.rows(), columns.count());
         let mut local = Local {
             keys,
             columns,

@@ -335,9 +335,10 @@ impl<'a> Solver<'a> {
             let mut all = vec![0.0; BINS];
             blocks::count_active(&self.local, &mut all);
             let all = self.servers.sum(all)?;
-            return Ok(self.set_blocks(&all));
+            self.set_blocks(&all);
+        } else {
+            self.set_blocks(bins);
         }
-        self.set_blocks(bins);
         Ok(())
     }
 
