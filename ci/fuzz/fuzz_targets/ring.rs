@@ -19,16 +19,28 @@ const FRAMES_MAX: usize = 200;
 #[derive(Debug, Arbitrary)]
 enum Step {
     /// The peer stores a word anywhere.
-    Store { at: u16, value: u64 },
+    Store {
+        at: u16,
+        value: u64,
+    },
     /// The peer stores a length at the beginning of a line.
-    Length { line: u8, len: u16, tag: u32 },
+    Length {
+        line: u8,
+        len: u16,
+        tag: u32,
+    },
     /// We receive, holding so many frames.
-    Receive { hold: u8 },
+    Receive {
+        hold: u8,
+    },
     ReleaseAll,
     Publish,
     Park,
     /// We send on the ring whose consumer is hostile.
-    Send { bytes: u16, abort: bool },
+    Send {
+        bytes: u16,
+        abort: bool,
+    },
     ParkForRoom,
 }
 

@@ -125,7 +125,7 @@ pub struct SparseLrArgs {
     pub kkt_ratio: f64,
 
     /// Largest number of nonzero weights for steps in their full metric; 0 switches these off
-    #[arg(long, env = "KEYRANGE_METRIC_MAX", default_value_t = 4000, value_name = "N", value_parser = clap::value_parser!(u64).range(..=4000))]
+    #[arg(long, env = "KEYRANGE_METRIC_MAX", default_value_t = 2400, value_name = "N", value_parser = clap::value_parser!(u64).range(..=4000))]
     pub metric_max: u64,
 
     /// Ids of features that are visited first, as one block, before the first pass

@@ -1,6 +1,6 @@
 //! The processes of a job: started, named, and never left behind.
 
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,8 @@ impl Children {
                 .env_remove("KEYRANGE_SERVER_LISTEN")
                 .env_remove("KEYRANGE_CORES")
                 .env_remove("KEYRANGE_SERVER_THREADS")
+                // Ctrl-C in a terminal goes to a whole group; the launcher alone shall get it and end the job.
+                .process_group(0)
                 .stdin(Stdio::null());
             let name = format!("{role} {rank}");
             // What has been started so far ends when `children` is dropped.

@@ -93,7 +93,7 @@ impl Default for SolverConfig {
             certificate: false,
             block_ratio: 4.0,
             kkt_ratio: 10.0,
-            metric_max: 4000,
+            metric_max: 2400,
             prior: Vec::new(),
             prior_rounds: 5,
             seed: 1,
