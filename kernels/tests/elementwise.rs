@@ -35,11 +35,7 @@ fn c<T: Real>(x: f64) -> T {
 fn kernels<T: Real>() -> Vec<Kernel<T>> {
     vec![
         ("dense::add", |[y, x, ..]| dense::add(y, x)),
-        ("dense::axpy", |[y, x, ..]| dense::axpy(y, x.first().copied().unwrap_or_default(), x)),
-        ("dense::dot", |[y, x, z, ..]| {
-            let dot = dense::dot(x, z);
-            y.fill(dot);
-        }),
+        ("dense::axpy", |[y, x, ..]| dense::axpy(y, c(-1.7), x)),
         ("sum of 0", |[y, ..]| dense::sum_into(y, &[])),
         ("sum of 1", |[y, a, ..]| dense::sum_into(y, &[a])),
         ("sum of 3", |[y, a, b, c, _]| dense::sum_into(y, &[a, b, c])),
@@ -276,4 +272,32 @@ fn group_lasso_shrinks_whole_groups() {
     let mut x = [-0.0f32, 0.0, f32::NAN, 1.0];
     prox::group_lasso(&mut x, &[0, 2, 4], 0.0);
     assert_eq!(bits(&x), bits(&[0.0, 0.0, f32::NAN, f32::NAN]));
+}
+
+/// The definition over 16 lanes, by index.
+fn dot_by_lanes<T: Real>(x: &[T], y: &[T]) -> T {
+    let mut lanes = [T::ZERO; 16];
+    for i in 0..x.len() {
+        lanes[i % 16] += x[i] * y[i];
+    }
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            let upper = lanes[i + half];
+            lanes[i] += upper;
+        }
+    }
+    lanes[0]
+}
+
+#[test]
+fn dot_gives_the_bits_of_its_definition_on_every_path_length_and_alignment() {
+    let x: Vec<f64> = (0..150).map(|i| f64::from(i * 37 % 101) / 7.0 - 5.0).collect();
+    let y: Vec<f64> = (0..150).map(|i| f64::from(i * 53 % 89) / 3.0 - 11.0).collect();
+    for path in isa::available() {
+        for (start, len) in (0..9).flat_map(|start| (0..130).map(move |len| (start, len))) {
+            let (x, y) = (&x[start..start + len], &y[start..start + len]);
+            let got = isa::with(path, || dense::dot(x, y));
+            assert_eq!(got.to_bits(), dot_by_lanes(x, y).to_bits(), "{path:?} {start} {len}");
+        }
+    }
 }
