@@ -1,106 +1,10 @@
 //! Hostile messages, correctly signed so that they reach the cores behind the decoder: neither core panics, and what a
 //! healthy worker pushes meanwhile is all there. (The fuzz target `message` looks longer.)
 
-use std::sync::{Arc, OnceLock};
+mod hostile_driver;
 
-use keyrange::key_range::{KeyRange, RangeMap};
-use keyrange::message::{Frame, HEADER_BYTES, Header, VERSION};
-use keyrange::session::PeerId;
-use keyrange::shard::{ShardConfig, ShardCore};
-use keyrange::sim::{FrameBytes, Mailbox};
-use keyrange::table::{Aggregation, FunctionSpec, StoreKind, TableSpec, ValueType};
-use keyrange::update::Registry;
-use keyrange::worker::{TableHandle, WorkerConfig, WorkerCore};
+use hostile_driver::attack;
 use proptest::prelude::*;
-
-const HOSTILE: PeerId = PeerId(1);
-
-fn spec(id: u16, aggregation: Aggregation) -> TableSpec {
-    TableSpec {
-        id,
-        name: "fuzzed".into(),
-        value_type: ValueType::F32,
-        width: 1,
-        store: if id == 2 { StoreKind::Dense { first: 0, last: 999 } } else { StoreKind::Sparse },
-        function: FunctionSpec::named("add"),
-        aggregation,
-    }
-}
-
-fn shard() -> ShardCore {
-    static REGISTRY: OnceLock<Arc<Registry>> = OnceLock::new();
-    let registry = Arc::clone(REGISTRY.get_or_init(|| Arc::new(Registry::with_builtins())));
-    let config =
-        ShardConfig { window_requests: 64, frame_bytes_max: 4096, ..ShardConfig::new(0, KeyRange::ALL, 2) };
-    let mut shard = ShardCore::new(config, registry);
-    for rank in 0..2 {
-        shard.connect(rank, 0).expect("first incarnation");
-    }
-    for (id, aggregation) in
-        [(1, Aggregation::Immediate), (2, Aggregation::Immediate), (3, Aggregation::AllWorkers)]
-    {
-        shard.create_table(spec(id, aggregation)).expect("a good table");
-    }
-    shard
-}
-
-/// Makes right what any peer could make right: version, kind, epoch, sender, a table that exists, the checksum.
-fn sign(bytes: &mut [u8], sender: u32, request: bool) {
-    let kinds: &[u8] = if request { &[1, 2, 3, 4, 5] } else { &[16, 17, 18, 19, 20] };
-    bytes[8] = VERSION;
-    bytes[9] = kinds[usize::from(bytes[9]) % kinds.len()];
-    bytes[10] &= 31;
-    bytes[11] = 0;
-    bytes[12..16].fill(0);
-    bytes[16..20].copy_from_slice(&sender.to_le_bytes());
-    bytes[20] = [1, 2, 3, 5][usize::from(bytes[20]) % 4]; // 4 is the healthy worker's own table, 5 does not exist
-    bytes[21] = 0;
-    bytes[25..32].fill(0); // sequence below 256
-    bytes[58..60].fill(0); // no more keys than a short input could have
-    let header = Header::from_bytes(bytes.first_chunk().expect("a whole header"));
-    bytes[4..8].copy_from_slice(&header.checksum().to_le_bytes());
-}
-
-fn attack(data: &[u8]) {
-    let raw = FrameBytes::copy_of(data);
-    if let Ok(frame) = Frame::decode(raw.bytes()) {
-        let _ = (frame.keys(), frame.values::<f32>(1), frame.values::<f64>(3), frame.call(), frame.payload());
-    }
-    let map = Arc::new(RangeMap::even(1, KeyRange::ALL, 1).expect("one shard"));
-    let mut worker = WorkerCore::new(WorkerConfig::new(0), map);
-    let (mut shard, mut up, mut down) = (shard(), Mailbox::default(), Mailbox::default());
-    let table = TableHandle::from(&spec(4, Aggregation::Immediate));
-    shard.create_table(spec(4, Aggregation::Immediate)).expect("a good table");
-    let mut pushed = 0f32;
-    for piece in data.chunks(200) {
-        let mut frame = FrameBytes::copy_of(piece);
-        if piece.len() >= HEADER_BYTES {
-            sign(frame.bytes_mut(), HOSTILE.0, true);
-        }
-        let _ = shard.handle(HOSTILE, frame.bytes(), &mut down);
-        let mut answer = FrameBytes::copy_of(piece);
-        worker.push_one(table, 7, &[1f32], u64::MAX, &mut up).expect("room");
-        pushed += 1.0;
-        if piece.len() >= HEADER_BYTES {
-            sign(answer.bytes_mut(), 0, false);
-        }
-        let _ = worker.handle(PeerId(0), answer.bytes(), &mut up);
-    }
-    for (_, frame) in up.frames.drain(..) {
-        let header = Frame::decode(frame.bytes()).expect("the worker's own").header;
-        if header.table == 4 {
-            shard.handle(PeerId(0), frame.bytes(), &mut down).expect("a healthy worker");
-        }
-    }
-    shard.flush(&mut down);
-    let Some(keyrange::table::AnyTable::F32(table)) = shard.table_mut(4) else {
-        return; // dropped by a control request, which any worker of the job may send
-    };
-    let at = table.resolve(&[7], false).expect("sorted");
-    let mut value = [0f32];
-    table.pull(&at, &mut value).expect("current");
-    assert_eq!(value[0], pushed);
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]

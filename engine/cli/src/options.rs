@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use keyrange::client::Mending;
 use keyrange::manager::{Address, Door};
 use keyrange::node::Membership;
 use keyrange::node::carrier::CarrierWish;
@@ -11,6 +12,7 @@ use keyrange_apps::data::synthetic::SyntheticSpec;
 use keyrange_apps::sparse_lr::job::{Generated, TrainJob};
 use keyrange_apps::sparse_lr::server::Penalty;
 use keyrange_apps::sparse_lr::solver::SolverConfig;
+use keyrange_transport::fault::FaultPlan;
 
 use crate::failure::Failure;
 
@@ -254,6 +256,22 @@ pub fn door(name: &str, secret: &[u8]) -> Door {
         id[at % 16] = id[at % 16].rotate_left(3) ^ byte;
     }
     Door::new(id, secret)
+}
+
+/// Faults on purpose.
+#[derive(Args, Clone, Copy, Default)]
+pub struct FaultArgs {
+    /// What the workers send meets these faults, seeded, and must still count exactly once; for trying it.
+    /// Like seed=7,drop=0.01,dup=0.01,delay=0.02,reorder=0.01,kill=5000 (kill: a TCP link, after so many frames)
+    #[arg(long, env = "KEYRANGE_FAULT", value_name = "PLAN")]
+    pub fault: Option<FaultPlan>,
+}
+
+impl FaultArgs {
+    /// How a worker is to deal with links that break.
+    pub fn mending(self) -> Mending {
+        Mending { fault: self.fault, ..Mending::default() }
+    }
 }
 
 /// How a server or worker finds its job.

@@ -1,5 +1,6 @@
 //! What faults are wanted, read from text, and the fate of each frame.
 
+use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -131,6 +132,16 @@ impl FromStr for FaultPlan {
     }
 }
 
+/// The text that reads back as this plan.
+impl fmt::Display for FaultPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FaultPlan { seed, drop, duplicate, delay, delay_frames, reorder, kill_after } = self;
+        write!(f, "seed={seed},drop={drop},dup={duplicate},delay={delay},delay_frames={delay_frames}")?;
+        write!(f, ",reorder={reorder}")?;
+        kill_after.map_or(Ok(()), |frames| write!(f, ",kill={frames}"))
+    }
+}
+
 /// What happens to one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -198,7 +209,9 @@ mod tests {
             kill_after: Some(1000),
         };
         assert_eq!(plan, Ok(expected));
+        assert_eq!(expected.to_string().parse(), Ok(expected));
         assert_eq!("".parse(), Ok(FaultPlan::default()));
+        assert_eq!(FaultPlan::default().to_string().parse(), Ok(FaultPlan::default()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use keyrange::manager::Address;
 
 use crate::launch::{self, Launch};
-use crate::options::{Carrier, DoorArgs, SizeArgs, SparseLrArgs};
+use crate::options::{Carrier, DoorArgs, FaultArgs, SizeArgs, SparseLrArgs};
 
 /// The job to manage.
 #[derive(Subcommand)]
@@ -44,6 +44,7 @@ pub fn run(Manager::SparseLr(args): Manager) -> anyhow::Result<()> {
         job: args.job.job(args.read_threads.max(1))?,
         size: args.size,
         carrier: Carrier::Auto,
+        fault: FaultArgs::default(),
         report: args.job.report,
         quiet: args.quiet,
     };

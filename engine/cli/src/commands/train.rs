@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::failure::Failure;
 use crate::launch::{self, Launch};
-use crate::options::{Carrier, SizeArgs, SparseLrArgs};
+use crate::options::{Carrier, FaultArgs, SizeArgs, SparseLrArgs};
 
 /// What to train.
 #[derive(Subcommand)]
@@ -30,6 +30,9 @@ pub struct TrainArgs {
     #[arg(long, env = "KEYRANGE_EMBEDDED")]
     embedded: bool,
 
+    #[command(flatten)]
+    fault: FaultArgs,
+
     /// Leave out the progress lines
     #[arg(long, short, env = "KEYRANGE_QUIET")]
     quiet: bool,
@@ -42,12 +45,16 @@ pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
             "--embedded threads share memory: expected --carrier auto or shm, got tcp",
         ));
     }
+    if args.embedded && args.fault.fault.is_some() {
+        return Err(Failure::input("--fault is for links between processes: expected no --embedded with it"));
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / args.size.workers as usize).max(1);
     let launch = Launch {
         job: args.job.job(threads)?,
         size: args.size,
         carrier: args.carrier,
+        fault: args.fault,
         report: args.job.report,
         quiet: args.quiet,
     };

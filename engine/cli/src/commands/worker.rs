@@ -7,13 +7,16 @@ use keyrange_apps::sparse_lr::job;
 
 use crate::failure::Failure;
 use crate::launch::{spare_cores, under_supervision};
-use crate::options::MemberArgs;
+use crate::options::{FaultArgs, MemberArgs};
 
 /// Options of `keyrange worker`.
 #[derive(Args)]
 pub struct WorkerArgs {
     #[command(flatten)]
     member: MemberArgs,
+
+    #[command(flatten)]
+    fault: FaultArgs,
 
     /// Core to pin the worker to; by default it is not pinned
     #[arg(long, value_name = "CORE")]
@@ -28,7 +31,7 @@ pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
             membership: args.member.membership()?,
             carrier: args.member.carrier.into(),
             core: args.core,
-            mending: Default::default(),
+            mending: args.fault.mending(),
         };
         let worker = connect_worker(&config).map_err(|error| Failure::job(error.to_string()))?;
         let rank = worker.rank();

@@ -52,6 +52,9 @@ impl Children {
                 // Ctrl-C in a terminal goes to a whole group; the launcher alone shall get it and end the job.
                 .process_group(0)
                 .stdin(Stdio::null());
+            if let (Some(plan), "worker") = (launch.fault.fault, role) {
+                command.args(["--fault", &plan.to_string()]);
+            }
             let name = format!("{role} {rank}");
             // What has been started so far ends when `children` is dropped.
             let process =

@@ -18,7 +18,7 @@ use keyrange_apps::sparse_lr::server;
 use self::children::Children;
 use self::watch::{Signals, Watch};
 use crate::failure::Failure;
-use crate::options::{Carrier, SizeArgs, door};
+use crate::options::{Carrier, FaultArgs, SizeArgs, door};
 
 pub use self::children::under_supervision;
 
@@ -30,6 +30,8 @@ pub struct Launch {
     pub size: SizeArgs,
     /// How they talk.
     pub carrier: Carrier,
+    /// What the frames of the workers meet.
+    pub fault: FaultArgs,
     /// Where the report goes.
     pub report: Option<PathBuf>,
     /// Whether to leave out progress.

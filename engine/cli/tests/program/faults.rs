@@ -114,3 +114,21 @@ fn a_stopped_worker_is_reported_and_costs_nobody_time() {
     assert!(got.stderr.contains("worker 1 is back"), "{got:?}");
     assert_eq!(place.report().objective_digits(), undisturbed.report().objective_digits());
 }
+
+/// Frames that are lost, doubled, late or out of order, and links that are cut, cost time but not a bit of the result.
+#[test]
+fn a_job_over_faulty_links_gives_the_same_bits() {
+    const JOB: &str = "train sparse-lr -q --generate --generate-rows 2000 --l1 2 --report report.json";
+    let place = Place::new();
+    let objective = |options: &str| {
+        place.keyrange(JOB).words(options).succeed();
+        place.report().objective_digits()
+    };
+    let expected = objective("--carrier shm");
+    let lossy = "--fault seed=3,drop=0.01,dup=0.01,delay=0.01,reorder=0.02";
+    assert_eq!(objective(&format!("--carrier shm {lossy}")), expected);
+    assert_eq!(objective(&format!("--carrier tcp {lossy},kill=300")), expected);
+    let got = place.keyrange(JOB).words("--fault drop=2").run();
+    assert_eq!(got.code, Some(2), "{got:?}");
+    assert!(got.stderr.contains("a probability from 0 to 1"), "{}", got.stderr);
+}
