@@ -1,47 +1,20 @@
 //! Pushes from lent memory give what copying gives, over real links and in the cores, and what was not lent is not read.
 
+mod common;
 mod wires;
 
-use keyrange::client::{Mending, Worker, WorkerConfig as ClientConfig};
-use keyrange::manager::{Address, Door, JobEnd, JobPlan, Manager, ManagerConfig};
+use keyrange::client::{Mending, Worker};
 use keyrange::message::{Frame, LentArray};
 use keyrange::node::carrier::CarrierWish;
-use keyrange::node::{Membership, ServerConfig, connect_worker, run_server};
 use keyrange_transport::region::{LentRange, LentSlab, Slab};
 
+use common::{LIMIT, run_job};
 use wires::*;
 
-const LIMIT: Duration = Duration::from_secs(30);
 const KEYS: u64 = 300_000;
 
-fn membership(manager: &Address) -> Membership {
-    let (manager, door) = (manager.clone(), Door::new([7; 16], "secret"));
-    Membership { manager, door, rank: None, join_deadline: Duration::from_secs(10) }
-}
-
-/// One server with two shards and one worker over links of that carrier.
-fn with_worker(carrier: CarrierWish, listen: Address, body: impl FnOnce(&mut Worker)) {
-    let plan = JobPlan { keys: (0, KEYS - 1), ..JobPlan::new(1, 1) };
-    let door = Door::new([7; 16], "secret");
-    let listen_manager = vec![Address::unique_unix("lent-manager").unwrap()];
-    let manager = Manager::start(ManagerConfig { listen: listen_manager, door, plan }).unwrap();
-    let address = manager.addresses()[0].clone();
-    let server = ServerConfig {
-        membership: membership(&address),
-        shards: 2,
-        listen: vec![listen],
-        carrier,
-        cores: Vec::new(),
-        functions: Arc::new(Registry::with_builtins()),
-    };
-    let serving = std::thread::spawn(move || run_server(server));
-    let mending = Mending::default();
-    let config = ClientConfig { membership: membership(&address), carrier, core: None, mending };
-    let mut worker = connect_worker(&config).unwrap();
-    body(&mut worker);
-    worker.finish(LIMIT).unwrap();
-    serving.join().unwrap().unwrap();
-    assert_eq!(manager.join(), JobEnd::Finished);
+fn with_worker(carrier: CarrierWish, body: impl Fn(&mut Worker) + Sync) {
+    run_job(carrier, 1, KEYS, Mending::default(), body);
 }
 
 /// What the table holds after pushes of ranges and lists, each from lent memory and by copying, in one table each.
@@ -79,7 +52,7 @@ fn push_both_ways(worker: &mut Worker, aggregation: Aggregation) {
 
 #[test]
 fn shm_reads_lent_memory_where_it_lies() {
-    with_worker(CarrierWish::Shm, Address::unique_unix("lent").unwrap(), |worker| {
+    with_worker(CarrierWish::Shm, |worker| {
         push_both_ways(worker, Aggregation::Immediate);
         push_both_ways(worker, Aggregation::AllWorkers);
         let before = worker.link_stats().sent_bytes;
@@ -97,7 +70,7 @@ fn shm_reads_lent_memory_where_it_lies() {
 
 #[test]
 fn tcp_copies_lent_memory() {
-    with_worker(CarrierWish::Tcp, "127.0.0.1:0".parse().unwrap(), |worker| {
+    with_worker(CarrierWish::Tcp, |worker| {
         push_both_ways(worker, Aggregation::Immediate);
         push_both_ways(worker, Aggregation::AllWorkers);
     });
