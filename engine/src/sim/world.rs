@@ -25,11 +25,14 @@ const UNREST_TICKS: u64 = 2_000;
 /// Something happened that must not.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "seed {seed}, tick {tick}: {text}\nreplay: cargo run --release -p keyrange --example sim -- --seed {seed}"
+    "seed {seed}, tick {tick}: {text}\nreplay: cargo run --release -p keyrange --example sim -- --seed {seed}{}",
+    if *planted_bug { " --planted-bug" } else { "" }
 )]
 pub struct Violation {
     /// The schedule.
     pub seed: u64,
+    /// Whether duplicate rejection was switched off.
+    pub planted_bug: bool,
     /// When it was noticed.
     pub tick: u64,
     /// What.
@@ -58,9 +61,13 @@ pub struct SimReport {
 /// # Errors
 /// The first [`Violation`].
 pub fn run(config: &SimConfig) -> Result<SimReport, Violation> {
-    let mut world = World::new(config).map_err(|text| Violation { seed: config.seed, tick: 0, text })?;
+    let violation = |tick, text| {
+        let SimConfig { seed, planted_bug, .. } = *config;
+        Violation { seed, planted_bug, tick, text }
+    };
+    let mut world = World::new(config).map_err(|text| violation(0, text))?;
     let result = world.play();
-    result.map_err(|text| Violation { seed: config.seed, tick: world.network.now, text })
+    result.map_err(|text| violation(world.network.now, text))
 }
 
 struct World<'a> {
