@@ -350,7 +350,7 @@ fn push_lent(
             spare.extend(outcome.lent.drain(..).filter_map(|lent| lent.into_array()));
         }
         let parts = spare.pop().into_iter().collect();
-        open.push_back(worker.push_lent(table, Keys::Range(range), parts, Options::default())?);
+        open.push_back(worker.push(table, Keys::Range(range), parts, Options::default())?);
     }
     for task in open {
         worker.wait(task, LIMIT)?;

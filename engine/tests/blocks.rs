@@ -17,8 +17,9 @@ fn train(store: StoreKind, tau: u64, order: [usize; 3]) -> Vec<Vec<f64>> {
         for (rank, list) in lists.iter().enumerate() {
             let keys = Keys::List(list.clone());
             let out = &mut cluster.up[rank];
-            let task =
-                cluster.workers[rank].push::<f64>(table, keys, Vec::new(), Options::default(), out).unwrap();
+            let task = cluster.workers[rank]
+                .push(table, keys, Vec::<Vec<f64>>::new(), Options::default(), out)
+                .unwrap();
             cluster.wait(rank, task).unwrap();
         }
         let freeze = Control::Freeze { table: table.id };

@@ -30,21 +30,20 @@ fn push_both_ways(worker: &mut Worker, aggregation: Aggregation) {
             let values = (0..count).map(|at| at as f32 * 0.37);
             let options = Options::at(time);
             if way == 0 {
-                let parts = vec![values.collect()];
+                let parts = vec![values.collect::<Vec<f32>>()];
                 let task = worker.push(table, keys.clone(), parts, options).unwrap();
                 worker.wait(task, LIMIT).unwrap();
             } else {
                 let mut array = worker.lend::<f32>(count as usize).unwrap();
                 array.iter_mut().zip(values).for_each(|(to, from)| *to = from);
-                let task = worker.push_lent(table, keys.clone(), vec![array], options).unwrap();
+                let task = worker.push(table, keys.clone(), vec![array], options).unwrap();
                 let mut outcome = worker.wait(task, LIMIT).unwrap();
                 let array: LentArray<f32> = outcome.lent.pop().unwrap().into_array().unwrap();
                 assert_eq!((array.len() as u64, array[1]), (count, 0.37));
             }
         }
         let ones = worker.lend::<f32>(KEYS as usize).unwrap();
-        let task =
-            worker.push_pull_lent(table, range.clone(), vec![ones], Vec::new(), Options::at(4)).unwrap();
+        let task = worker.push_pull(table, range.clone(), vec![ones], Vec::new(), Options::at(4)).unwrap();
         results.push(worker.wait(task, LIMIT).unwrap().values);
     }
     assert_eq!(results[0], results[1]);
@@ -61,7 +60,7 @@ fn shm_reads_lent_memory_where_it_lies() {
             .unwrap();
         let array = worker.lend::<f32>(KEYS as usize).unwrap();
         let range = Keys::Range(KeyRange::new(0, KEYS - 1).unwrap());
-        let task = worker.push_lent(table, range, vec![array], Options::default()).unwrap();
+        let task = worker.push(table, range, vec![array], Options::default()).unwrap();
         worker.wait(task, LIMIT).unwrap();
         let sent = worker.link_stats().sent_bytes - before;
         assert!(sent < KEYS * 4 / 100, "{sent} bytes crossed the rings");
@@ -114,7 +113,7 @@ fn a_cancelled_push_keeps_its_memory_until_no_shard_can_read_it() {
     array.fill(1.0);
     let keys = Keys::Range(KeyRange::new(0, 1023).unwrap());
     let worker = &mut cluster.workers[0];
-    let task = worker.push_lent(table, keys.clone(), vec![array], Options::default(), &mut out).unwrap();
+    let task = worker.push(table, keys.clone(), vec![array], Options::default(), &mut out).unwrap();
     worker.cancel(task, &mut out);
     assert_eq!(worker.take(task), Some(Err(TaskError::Cancelled)));
     assert!(slab.alloc(1).is_none());
@@ -137,7 +136,7 @@ fn ranges_that_were_not_lent_or_do_not_fit_are_refused() {
         let array = LentArray::<f32>::new_in(&slab, 6).unwrap();
         let keys = Keys::Range(KeyRange::new(0, 5).unwrap());
         let options = Options::default();
-        let task = cluster.workers[0].push_lent(table, keys, vec![array], options, &mut out).unwrap();
+        let task = cluster.workers[0].push(table, keys, vec![array], options, &mut out).unwrap();
         let (_, mut frame) = out.mail.frames.pop_front().unwrap();
         assert_eq!(frame.bytes().len(), 64 + LentRange::WIRE_BYTES);
         // Six values take as many bytes as a descriptor: it must not pass for them.

@@ -14,7 +14,9 @@ use crate::message::{Control, Element};
 use crate::node::Membership;
 use crate::node::carrier::CarrierWish;
 use crate::table::TableSpec;
-use crate::worker::{Keys, Options, Outcome, SubmitError, TableHandle, Target, TaskId, TaskState};
+use crate::worker::{
+    BorrowedMut, Keys, Options, Outcome, PushArray, SubmitError, TableHandle, Target, TaskId, TaskState,
+};
 
 /// While a worker waits at a barrier it asks the manager this often who is missing.
 const BARRIER_ASK_EVERY: Duration = Duration::from_secs(1);
@@ -109,12 +111,12 @@ impl Worker {
     }
 
     /// Begins a push of one array per part, each of keys x width values; see
-    /// [`WorkerCore::push`](crate::worker::WorkerCore::push). The arrays come back in the outcome.
-    pub fn push<V: Element>(
+    /// [`WorkerCore::push`](crate::worker::WorkerCore::push). Owned and lent arrays come back in the outcome.
+    pub fn push<A: PushArray>(
         &mut self,
         table: TableHandle,
         keys: Keys,
-        parts: Vec<Vec<V>>,
+        parts: Vec<A>,
         options: Options,
     ) -> Result<TaskId, WorkerError> {
         Ok(self.pump.core.push(table, keys, parts, options, &mut self.pump.links)?)
@@ -131,16 +133,39 @@ impl Worker {
         Ok(self.pump.core.pull(table, keys, into, options, &mut self.pump.links)?)
     }
 
-    /// Begins a push that is answered with the new values of its keys.
-    pub fn push_pull<V: Element>(
+    /// Begins a pull into borrowed memory of exactly keys x width values.
+    pub fn pull_into<V: Element>(
         &mut self,
         table: TableHandle,
         keys: Keys,
-        parts: Vec<Vec<V>>,
-        into: Vec<V>,
+        into: BorrowedMut<V>,
+        options: Options,
+    ) -> Result<TaskId, WorkerError> {
+        Ok(self.pump.core.pull_into(table, keys, into, options, &mut self.pump.links)?)
+    }
+
+    /// Begins a push that is answered with the new values of its keys.
+    pub fn push_pull<A: PushArray>(
+        &mut self,
+        table: TableHandle,
+        keys: Keys,
+        parts: Vec<A>,
+        into: Vec<A::Value>,
         options: Options,
     ) -> Result<TaskId, WorkerError> {
         Ok(self.pump.core.push_pull(table, keys, parts, into, options, &mut self.pump.links)?)
+    }
+
+    /// Begins a push that is answered with the new values of its keys, in borrowed memory.
+    pub fn push_pull_into<A: PushArray>(
+        &mut self,
+        table: TableHandle,
+        keys: Keys,
+        parts: Vec<A>,
+        into: BorrowedMut<A::Value>,
+        options: Options,
+    ) -> Result<TaskId, WorkerError> {
+        Ok(self.pump.core.push_pull_into(table, keys, parts, into, options, &mut self.pump.links)?)
     }
 
     /// Begins to run `verb` of the table's server function at the target shards.

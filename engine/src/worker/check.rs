@@ -1,7 +1,8 @@
 //! Whether a request can be sent at all.
 
+use super::arrays::Source;
 use super::core::WorkerCore;
-use super::pieces::{Body, Part, What};
+use super::pieces::{Body, What};
 use super::request::{Keys, SubmitError, Target};
 use crate::message::{HEADER_BYTES, Kind, PARTS_MAX, VERB_BYTES_MAX, pad64, value_bytes};
 use crate::shard::CHUNKS_MAX;
@@ -68,13 +69,16 @@ fn check_keys(body: &Body, keys: &Keys) -> Result<(), SubmitError> {
                 SubmitError::Keys(format!("the range {range} has too many keys; use Keys::Existing"))
             })?
         }
+        Keys::Existing(range) if body.into.fixed_len().is_some() => {
+            return Err(SubmitError::Keys(format!("how many keys of {range} exist is not known beforehand")));
+        }
         Keys::Existing(_) if body.kind == Kind::Pull => 0,
         Keys::Existing(range) => {
             return Err(SubmitError::Keys(format!("existing keys of {range} can only be pulled")));
         }
     };
     let (max, expected_type) = (PARTS_MAX, body.table.value_type);
-    let types = body.parts.iter().map(Part::value_type).chain([body.into.value_type()]);
+    let types = body.parts.iter().map(Source::value_type).chain([body.into.value_type()]);
     for (part, got_type) in types.enumerate() {
         let got = body.parts.len();
         let matters = part < body.parts.len() || body.kind != Kind::Push;
@@ -83,6 +87,9 @@ fn check_keys(body: &Body, keys: &Keys) -> Result<(), SubmitError> {
         }
     }
     let expected = count * body.table.width as usize;
+    if let Some(got) = body.into.fixed_len().filter(|&got| got != expected && body.kind != Kind::Push) {
+        return Err(SubmitError::IntoLength { expected, got });
+    }
     match body.parts.iter().position(|values| values.len() != expected) {
         Some(part) => Err(SubmitError::ArrayLength { part, expected, got: body.parts[part].len() }),
         None => Ok(()),

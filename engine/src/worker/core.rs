@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pieces::{Body, Part, What};
+use super::arrays::{BorrowedMut, PushArray, Sink, Source};
+use super::pieces::{Body, What};
 use super::request::*;
 use super::session::Session;
 use super::tasks::Tasks;
 use crate::key_range::RangeMap;
-use crate::message::{Control, Element, Kind, LentArray, Values};
+use crate::message::{Control, Element, Kind};
 use crate::session::{Outbox, PeerId};
 
 /// Settings of a [`WorkerCore`].
@@ -91,16 +92,19 @@ impl WorkerCore {
 
     /// Pushes one array per part, each of keys x width values, in the order of the keys. Without parts the keys only
     /// become known to the table. The task ends when every shard has applied it.
-    pub fn push<V: Element>(
+    ///
+    /// Owned arrays come back in [`Outcome::parts`]. Of lent ones a link on the same host carries where they lie instead
+    /// of their bytes, any other copies them; they come back in [`Outcome::lent`], and a task that fails keeps them until
+    /// no shard can be reading them any more, then gives their room back to the slab.
+    pub fn push<A: PushArray>(
         &mut self,
         table: TableHandle,
         keys: Keys,
-        parts: Vec<Vec<V>>,
+        parts: Vec<A>,
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
-        let parts = parts.into_iter().map(|part| Part::Owned(V::wrap(part))).collect();
-        self.submit(Kind::Push, table, What::Keys(keys), parts, Values::default(), options, out)
+        self.submit(Kind::Push, table, What::Keys(keys), sources(parts), Sink::default(), options, out)
     }
 
     /// Pulls the values of the keys into `into` (its memory is used, its contents and length are not).
@@ -112,51 +116,48 @@ impl WorkerCore {
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
-        self.submit(Kind::Pull, table, What::Keys(keys), Vec::new(), V::wrap(into), options, out)
+        let into = Sink::Owned(V::wrap(into));
+        self.submit(Kind::Pull, table, What::Keys(keys), Vec::new(), into, options, out)
+    }
+
+    /// Pulls the values of the keys into borrowed memory of exactly keys x width values.
+    pub fn pull_into<V: Element>(
+        &mut self,
+        table: TableHandle,
+        keys: Keys,
+        into: BorrowedMut<V>,
+        options: Options,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        self.submit(Kind::Pull, table, What::Keys(keys), Vec::new(), into.into(), options, out)
     }
 
     /// Pushes, and pulls the same keys once the push is applied: on a table that aggregates, once the pushes of all
     /// workers for this time are. One round trip.
-    pub fn push_pull<V: Element>(
+    pub fn push_pull<A: PushArray>(
         &mut self,
         table: TableHandle,
         keys: Keys,
-        parts: Vec<Vec<V>>,
-        into: Vec<V>,
+        parts: Vec<A>,
+        into: Vec<A::Value>,
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
-        let parts = parts.into_iter().map(|part| Part::Owned(V::wrap(part))).collect();
-        self.submit(Kind::PushPull, table, What::Keys(keys), parts, V::wrap(into), options, out)
+        let into = Sink::Owned(A::Value::wrap(into));
+        self.submit(Kind::PushPull, table, What::Keys(keys), sources(parts), into, options, out)
     }
 
-    /// As [`WorkerCore::push`] from lent memory: a link on the same host carries where the arrays lie instead of their
-    /// bytes, any other copies them. They come back in [`Outcome::lent`]; a task that fails keeps them until no shard can
-    /// be reading them any more, then gives their room back to the slab.
-    pub fn push_lent<V: Element>(
+    /// As [`WorkerCore::push_pull`], into borrowed memory as in [`WorkerCore::pull_into`].
+    pub fn push_pull_into<A: PushArray>(
         &mut self,
         table: TableHandle,
         keys: Keys,
-        parts: Vec<LentArray<V>>,
+        parts: Vec<A>,
+        into: BorrowedMut<A::Value>,
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
-        let parts = parts.into_iter().map(|part| Part::Lent(part.into())).collect();
-        self.submit(Kind::Push, table, What::Keys(keys), parts, Values::default(), options, out)
-    }
-
-    /// As [`WorkerCore::push_pull`], from lent memory as in [`WorkerCore::push_lent`].
-    pub fn push_pull_lent<V: Element>(
-        &mut self,
-        table: TableHandle,
-        keys: Keys,
-        parts: Vec<LentArray<V>>,
-        into: Vec<V>,
-        options: Options,
-        out: &mut dyn Outbox,
-    ) -> Result<TaskId, SubmitError> {
-        let parts = parts.into_iter().map(|part| Part::Lent(part.into())).collect();
-        self.submit(Kind::PushPull, table, What::Keys(keys), parts, V::wrap(into), options, out)
+        self.submit(Kind::PushPull, table, What::Keys(keys), sources(parts), into.into(), options, out)
     }
 
     /// Runs `verb` of the table's server function at the target shards.
@@ -170,7 +171,7 @@ impl WorkerCore {
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
         let what = What::Call(target, verb.to_owned(), arguments);
-        self.submit(Kind::Call, table, what, Vec::new(), Values::default(), options, out)
+        self.submit(Kind::Call, table, what, Vec::new(), Sink::default(), options, out)
     }
 
     /// Asks every shard to create, freeze or drop a table.
@@ -182,7 +183,7 @@ impl WorkerCore {
     ) -> Result<TaskId, SubmitError> {
         let json = serde_json::to_vec(control).map_err(|error| SubmitError::Keys(error.to_string()))?;
         let table = TableHandle { id: 0, width: 0, value_type: 0, aggregation: Default::default() };
-        self.submit(Kind::Control, table, What::Control(json), Vec::new(), Values::default(), options, out)
+        self.submit(Kind::Control, table, What::Control(json), Vec::new(), Sink::default(), options, out)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one road of five public calls")]
@@ -191,8 +192,8 @@ impl WorkerCore {
         kind: Kind,
         table: TableHandle,
         what: What,
-        parts: Vec<Part>,
-        into: Values,
+        parts: Vec<Source>,
+        into: Sink,
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
@@ -265,6 +266,10 @@ impl WorkerCore {
     pub(super) fn note_deadline(&mut self, deadline_ns: u64) {
         self.deadline_hint_ns = self.deadline_hint_ns.min(deadline_ns);
     }
+}
+
+fn sources<A: PushArray>(parts: Vec<A>) -> Vec<Source> {
+    parts.into_iter().map(|part| part.into_part().0).collect()
 }
 
 pub(super) fn nanos(time: Duration) -> u64 {

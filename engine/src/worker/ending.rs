@@ -1,7 +1,8 @@
 //! How tasks start, follow each other and end.
 
+use super::arrays::Source;
 use super::core::WorkerCore;
-use super::pieces::{Body, Part, What};
+use super::pieces::{Body, What};
 use super::request::{Keys, Outcome, TaskError, TaskId, TaskState};
 use super::session::{Session, Unsent};
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl WorkerCore {
         task.state = TaskState::Running;
         let Some(body) = &mut task.body else { return };
         if let Some(values) = answer_len(body) {
-            resize(&mut body.into, values);
+            body.into.resize(values);
         }
         task.remaining = body.pieces.len() as u32;
         let is_call = matches!(body.kind, Kind::Call | Kind::Control);
@@ -92,7 +93,7 @@ impl WorkerCore {
     /// A shard may still come to read the lent arrays of a task that fails: keeps them until it has answered.
     fn keep_lent(&mut self, id: TaskId) {
         let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_mut()) else { return };
-        let lent: Vec<Part> = body.parts.extract_if(.., |part| part.lent().is_some()).collect();
+        let lent: Vec<Source> = body.parts.extract_if(.., |part| part.lent().is_some()).collect();
         if !lent.is_empty() {
             let lent = Arc::new(lent);
             self.sessions.iter_mut().for_each(|session| session.keep(id, &lent));
@@ -201,22 +202,16 @@ fn answer_len(body: &Body) -> Option<usize> {
     Some(rows * body.table.width as usize)
 }
 
-fn resize(values: &mut Values, len: usize) {
-    match values {
-        Values::F32(values) => values.resize(len, 0.0),
-        Values::F64(values) => values.resize(len, 0.0),
-    }
-}
-
 fn outcome(body: Box<Body>) -> Outcome {
     let Body { parts, into, mut found, mut replies, .. } = *body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
-    let mut outcome = Outcome { values: into, replies, ..Outcome::default() };
+    let mut outcome = Outcome { values: into.into_values(), replies, ..Outcome::default() };
     for part in parts {
         match part {
-            Part::Owned(values) => outcome.parts.push(values),
-            Part::Lent(lent) => outcome.lent.push(lent),
+            Source::Owned(values) => outcome.parts.push(values),
+            Source::Lent(lent) => outcome.lent.push(lent),
+            Source::Borrowed(_) => {}
         }
     }
     for piece in found {

@@ -5,14 +5,15 @@
 //! I/O, no clock and no threads: the caller gives it the received frames, an [`Outbox`](crate::session::Outbox) and the
 //! time. It never waits; waiting is the client's business.
 //!
-//! Value arrays are handed over by ownership and come back in the outcome, so nothing is copied but into the frame, and a
-//! request can be sent again from where its values lie.
+//! Value arrays are handed over by ownership and come back in the outcome (foreign callers lend theirs for as long as the
+//! task lives), so nothing is copied but into the frame, and a request can be sent again from where its values lie.
 //!
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
-//! Read `request.rs` (what is asked), `tasks.rs` (what is open), `pieces.rs` (how it is cut), `session.rs` (what is under
+//! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
 //! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
 
+mod arrays;
 mod check;
 mod core;
 mod delay;
@@ -25,6 +26,7 @@ mod session;
 mod tasks;
 
 pub use self::core::{WorkerConfig, WorkerCore};
+pub use arrays::{Borrowed, BorrowedMut, Part, PushArray};
 pub use delay::BoundedDelay;
 pub use request::{
     Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::arrays::{Sink, Source};
 use super::request::{Callback, Keys, TableHandle, Target};
 use crate::key_list::{Cut, KeyList};
 use crate::key_range::{Key, KeyRange, RangeMap};
-use crate::message::{Chunk, Element, Kind, Layout, Lent, Values, value_bytes};
+use crate::message::{Chunk, Kind, Layout, Values, value_bytes};
 use crate::table::Aggregation;
 
 /// What hangs on every task but a one-key push.
@@ -16,45 +17,12 @@ pub(super) struct Body {
     pub time: u64,
     pub after_time: bool,
     pub what: What,
-    pub parts: Vec<Part>,
-    pub into: Values,
+    pub parts: Vec<Source>,
+    pub into: Sink,
     pub pieces: Vec<Piece>,
     pub found: Vec<Found>,
     pub replies: Vec<(u32, Vec<u8>)>,
     pub callback: Option<Callback>,
-}
-
-/// One value array to push.
-pub(super) enum Part {
-    Owned(Values),
-    Lent(Lent),
-}
-
-impl Part {
-    pub fn len(&self) -> usize {
-        match self {
-            Part::Owned(values) => values.len(),
-            Part::Lent(lent) => lent.len(),
-        }
-    }
-
-    pub fn value_type(&self) -> u8 {
-        match self {
-            Part::Owned(values) => values.value_type(),
-            Part::Lent(lent) => lent.value_type(),
-        }
-    }
-
-    pub fn as_slice<V: Element>(&self) -> Option<&[V]> {
-        match self {
-            Part::Owned(values) => values.as_slice(),
-            Part::Lent(lent) => lent.as_slice(),
-        }
-    }
-
-    pub fn lent(&self) -> Option<&Lent> {
-        if let Part::Lent(lent) = self { Some(lent) } else { None }
-    }
 }
 
 /// What a task is about.

@@ -1,8 +1,9 @@
 //! From answers to finished tasks.
 
+use super::arrays::Sink;
 use super::core::WorkerCore;
 use super::pieces::{Body, Found, PieceKeys, rest_of};
-use super::request::{PeerFault, TaskError, TaskId};
+use super::request::{PeerFault, TaskError, TaskId, TaskState};
 use super::session::{Flight, Unsent};
 use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};
 use crate::session::{Outbox, PeerId};
@@ -70,10 +71,12 @@ impl WorkerCore {
         }
     }
 
-    /// The piece that the unanswered request `sequence` carries, with its task.
+    /// The piece that the unanswered request `sequence` carries, with its task, unless that has ended: then its arrays
+    /// are no longer ours.
     fn piece_of(&mut self, shard: usize, sequence: u64) -> Option<(&mut Body, usize)> {
         let (task, flight) = self.sessions[shard].flight(sequence)?;
-        let body = self.tasks.get_mut(task)?.body.as_deref_mut()?;
+        let task = self.tasks.get_mut(task).filter(|task| task.state != TaskState::Finished)?;
+        let body = task.body.as_deref_mut()?;
         ((flight.piece as usize) < body.pieces.len()).then_some((body, flight.piece as usize))
     }
 
@@ -153,18 +156,22 @@ fn store_values(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<(), 
         let got = (header.key_count, header.parts);
         return Err(format!("expected one array for {} keys, got {got:?}", rows.len()));
     }
-    let at = rows.start * width..rows.end * width;
-    match &mut body.into {
-        Values::F32(into) => copy_values(into.get_mut(at), frame, width),
-        Values::F64(into) => copy_values(into.get_mut(at), frame, width),
+    let start = rows.start * width;
+    if header.value_type == f64::CODE {
+        copy_values::<f64>(&mut body.into, start, frame, width)
+    } else {
+        copy_values::<f32>(&mut body.into, start, frame, width)
     }
 }
 
-fn copy_values<V: Element>(into: Option<&mut [V]>, frame: &Frame<'_>, width: usize) -> Result<(), String> {
+fn copy_values<V: Element>(
+    into: &mut Sink,
+    start: usize,
+    frame: &Frame<'_>,
+    width: usize,
+) -> Result<(), String> {
     let values = frame.values::<V>(width).map_err(|error| error.to_string())?[0];
-    let into = into.filter(|into| into.len() == values.len()).ok_or("the task has no room for the values")?;
-    into.copy_from_slice(values);
-    Ok(())
+    if into.write(start, values) { Ok(()) } else { Err("the task has no room for such values".to_owned()) }
 }
 
 /// Keeps found keys and values; returns the last key covered if the shard has more.
@@ -180,9 +187,10 @@ fn store_found(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<Optio
     }
     let width = body.table.width as usize;
     let read = |error: crate::message::DecodeError| error.to_string();
-    let values = match &body.into {
-        Values::F32(_) => Values::F32(frame.values::<f32>(width).map_err(read)?[0].to_vec()),
-        Values::F64(_) => Values::F64(frame.values::<f64>(width).map_err(read)?[0].to_vec()),
+    let values = if body.into.value_type() == f64::CODE {
+        Values::F64(frame.values::<f64>(width).map_err(read)?[0].to_vec())
+    } else {
+        Values::F32(frame.values::<f32>(width).map_err(read)?[0].to_vec())
     };
     if values.len() != keys.len() * width {
         return Err("expected one array of values beside the keys".to_owned());

@@ -173,6 +173,14 @@ pub enum SubmitError {
         /// Values given.
         got: usize,
     },
+    /// The array to pull into has the wrong length.
+    #[error("the array to pull into: expected {expected} values (keys x width), got {got}")]
+    IntoLength {
+        /// Values needed.
+        expected: usize,
+        /// Values there is room for.
+        got: usize,
+    },
     /// Too many arrays, or of a type that is not the table's.
     #[error(
         "expected at most {max} value arrays of the table's type {expected_type}, got {got} of type {got_type}"

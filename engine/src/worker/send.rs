@@ -2,8 +2,9 @@
 
 use keyrange_transport::region::LentRange;
 
+use super::arrays::Source;
 use super::core::WorkerCore;
-use super::pieces::{Body, Part, Piece, PieceKeys, What};
+use super::pieces::{Body, Piece, PieceKeys, What};
 use super::request::{SubmitError, TableHandle, TaskError, TaskId};
 use super::session::{CALLS_MAX, Flight, ROW_BYTES_MAX, Row};
 use crate::key_range::{Key, KeyRange};
@@ -291,7 +292,7 @@ fn send_keys(
         }
         _ => (KeyPart::Contiguous(KeyRange::ALL), 0),
     };
-    let lendable = |part: &Part| part.lent().is_some_and(|lent| out.lends(peer, lent.slab()));
+    let lendable = |part: &Source| part.lent().is_some_and(|lent| out.lends(peer, lent.slab()));
     if !body.parts.is_empty() && !piece.rows().is_empty() && body.parts.iter().all(lendable) {
         return send_lent(out, peer, header, body, piece, keys, key_bytes);
     }

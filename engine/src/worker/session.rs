@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use super::pieces::Part;
+use super::arrays::Source;
 use super::request::TaskId;
 
 /// Most calls and controls under way at once: the shard keeps as many of its last answers for repetitions.
@@ -65,7 +65,7 @@ pub(super) struct Session {
     /// Lists the shard should know.
     pub known: HashSet<(u16, u128), BuildHasherDefault<SignatureHasher>>,
     /// Lent arrays of failed tasks, by the number of the request that may still be read.
-    pub kept: Vec<(u64, Arc<Vec<Part>>)>,
+    pub kept: Vec<(u64, Arc<Vec<Source>>)>,
     pub gone: Option<String>,
     pub retry_at_ns: u64,
 }
@@ -115,7 +115,7 @@ impl Session {
     }
 
     /// Keeps the lent arrays of `task` as long as its requests under way are not answered.
-    pub fn keep(&mut self, task: TaskId, lent: &Arc<Vec<Part>>) {
+    pub fn keep(&mut self, task: TaskId, lent: &Arc<Vec<Source>>) {
         let numbered = self.flights.iter().zip(self.base..);
         let mine = numbered.filter(|(flight, _)| flight.task == Some(task));
         self.kept.extend(mine.map(|(_, sequence)| (sequence, Arc::clone(lent))));

@@ -26,6 +26,13 @@ pub(super) struct Task {
     pub body: Option<Box<Body>>,
 }
 
+impl Task {
+    /// Not closed: it runs, or something of its end was not taken.
+    fn is_used(&self) -> bool {
+        self.state != TaskState::Finished || self.body.is_some() || self.error.is_some()
+    }
+}
+
 pub(super) struct Tasks {
     slots: Vec<Task>,
     free: Vec<u32>,
@@ -74,19 +81,14 @@ impl Tasks {
     #[inline]
     pub fn get(&self, id: TaskId) -> Option<&Task> {
         let task = self.slots.get(id.0 as usize & (TASKS_MAX - 1))?;
-        (task.id == id.0 && self.is_used(task)).then_some(task)
+        (task.id == id.0 && task.is_used()).then_some(task)
     }
 
     /// The task, unless it was closed.
     #[inline]
     pub fn get_mut(&mut self, id: TaskId) -> Option<&mut Task> {
         let task = self.slots.get_mut(id.0 as usize & (TASKS_MAX - 1))?;
-        let used = task.state != TaskState::Finished || task.body.is_some() || task.error.is_some();
-        (task.id == id.0 && used).then_some(task)
-    }
-
-    fn is_used(&self, task: &Task) -> bool {
-        task.state != TaskState::Finished || task.body.is_some() || task.error.is_some()
+        (task.id == id.0 && task.is_used()).then_some(task)
     }
 
     /// Closes the task and hands out what hangs on it.
