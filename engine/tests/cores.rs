@@ -196,6 +196,11 @@ fn what_does_not_fit_the_table_is_refused_and_changes_nothing() {
     );
     let refused = cluster.wait(0, task.unwrap()).unwrap_err();
     assert!(matches!(refused, TaskError::Refused { code: RefusalCode::Function, .. }), "{refused}");
+    let doubles = TableHandle { value_type: 2, ..table };
+    let (worker, out) = (&mut cluster.workers[0], &mut cluster.up[0]);
+    let task = worker.pull::<f64>(doubles, inside.clone(), Vec::new(), Options::default(), out).unwrap();
+    let refused = cluster.wait(0, task).unwrap_err();
+    assert!(matches!(refused, TaskError::Refused { code: RefusalCode::Mismatch, .. }), "{refused}");
     assert_eq!(cluster.pull(0, table, &inside), [0.0, 0.0]);
 }
 

@@ -244,18 +244,8 @@ impl DoorArgs {
                 .map_err(|error| Failure::input(format!("{}: cannot read: {error}", file.display())))?,
             None => std::env::var(SECRET_VARIABLE).unwrap_or_default().into_bytes(),
         };
-        Ok(door(&self.job, secret.trim_ascii()))
+        Ok(Door::named(&self.job, secret.trim_ascii()))
     }
-}
-
-/// The door of the job called `name`.
-pub fn door(name: &str, secret: &[u8]) -> Door {
-    // Names of any length become ids of 16 bytes; a mix-up of jobs is a mistake, not an attack: secrets are for that.
-    let mut id = [0u8; 16];
-    for (at, byte) in name.bytes().enumerate() {
-        id[at % 16] = id[at % 16].rotate_left(3) ^ byte;
-    }
-    Door::new(id, secret)
 }
 
 /// Faults on purpose.

@@ -214,6 +214,11 @@ impl Worker {
         }
     }
 
+    /// Requests under way or waiting for room, over all shards.
+    pub fn open_requests(&self) -> usize {
+        self.pump.core.open_requests()
+    }
+
     /// Moves things on without waiting.
     pub fn poll(&mut self) -> Result<(), WorkerError> {
         self.pump.round().map(drop)

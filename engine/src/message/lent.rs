@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use keyrange_transport::region::{LentRange, Slab, SlabBuf};
 
@@ -44,17 +45,76 @@ impl<V: Element> fmt::Debug for LentArray<V> {
     }
 }
 
-/// A [`LentArray`] of either value type.
+/// A piece of a slab that a foreign caller fills through a pointer. Clones share it; its room is given back with the last.
+#[derive(Debug, Clone)]
+pub struct LentBlock(Arc<SlabBuf>);
+
+impl LentBlock {
+    /// `bytes` zeros from `slab`, or `None` when it has no hole of that size.
+    pub fn new_in(slab: &Slab, bytes: usize) -> Option<Self> {
+        Some(LentBlock(Arc::new(slab.alloc(bytes)?)))
+    }
+
+    /// Where it begins: a multiple of 64.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.0.as_mut_ptr()
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.0.lent().bytes as usize
+    }
+
+    /// The `len` values from byte `at` on, to be pushed; `None` if they do not lie inside, or not on a multiple of their
+    /// size.
+    ///
+    /// # Safety
+    /// Nobody changes these values until the task they are pushed with has ended.
+    pub unsafe fn part<V: Element>(&self, at: usize, len: usize) -> Option<Lent> {
+        let bytes = len.checked_mul(size_of::<V>())?;
+        let inside = at.is_multiple_of(size_of::<V>()) && at.checked_add(bytes)? <= self.bytes();
+        inside.then(|| Lent { memory: Memory::Block { block: self.clone(), at, bytes }, value_type: V::CODE })
+    }
+}
+
+/// Lent values of either type: a [`LentArray`], or a part of a [`LentBlock`].
 #[derive(Debug)]
 pub struct Lent {
-    buf: SlabBuf,
+    memory: Memory,
     value_type: u8,
 }
 
+#[derive(Debug)]
+enum Memory {
+    Array(SlabBuf),
+    Block { block: LentBlock, at: usize, bytes: usize },
+}
+
 impl Lent {
+    fn as_bytes(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Array(buf) => buf,
+            Memory::Block { block, at, bytes } => {
+                // SAFETY: inside the block (checked by `part`), which `self` keeps; nobody changes these bytes while the
+                // task lives, which owns `self`: the promise of `part`.
+                unsafe { std::slice::from_raw_parts(block.as_mut_ptr().add(*at), *bytes) }
+            }
+        }
+    }
+
+    fn whole(&self) -> LentRange {
+        match &self.memory {
+            Memory::Array(buf) => buf.lent(),
+            Memory::Block { block, at, bytes } => {
+                let LentRange { slab, offset, .. } = block.0.lent();
+                LentRange { slab, offset: offset + *at as u64, bytes: *bytes as u64 }
+            }
+        }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
-        super::value_bytes(self.value_type).map_or(0, |bytes| self.buf.len() / bytes)
+        super::value_bytes(self.value_type).map_or(0, |bytes| self.whole().bytes as usize / bytes)
     }
 
     /// Whether there is none.
@@ -67,35 +127,38 @@ impl Lent {
         self.value_type
     }
 
-    /// The slab it lies in.
+    /// The slab they lie in.
     pub fn slab(&self) -> u32 {
-        self.buf.lent().slab
+        self.whole().slab
     }
 
     /// The values, if they are of type `V`.
     pub fn as_slice<V: Element>(&self) -> Option<&[V]> {
-        (self.value_type == V::CODE).then(|| bytemuck::cast_slice(&self.buf))
+        (self.value_type == V::CODE).then(|| bytemuck::cast_slice(self.as_bytes()))
     }
 
-    /// The array, if its values are of type `V`.
+    /// The array, if this is one and its values are of type `V`.
     pub fn into_array<V: Element>(self) -> Option<LentArray<V>> {
-        (self.value_type == V::CODE).then_some(LentArray { buf: self.buf, of: PhantomData })
+        match self.memory {
+            Memory::Array(buf) if self.value_type == V::CODE => Some(LentArray { buf, of: PhantomData }),
+            _ => None,
+        }
     }
 
-    /// The name of the bytes `at` of the array, for the wire; `None` if they do not lie inside.
+    /// The name of the bytes `at` of the values, for the wire; `None` if they do not lie inside.
     pub fn range(&self, at: std::ops::Range<usize>) -> Option<LentRange> {
-        self.buf.lent().part(at.start as u64, at.len() as u64)
+        self.whole().part(at.start as u64, at.len() as u64)
     }
 }
 
 impl<V: Element> From<LentArray<V>> for Lent {
     fn from(array: LentArray<V>) -> Lent {
-        Lent { buf: array.buf, value_type: V::CODE }
+        Lent { memory: Memory::Array(array.buf), value_type: V::CODE }
     }
 }
 
 impl PartialEq for Lent {
     fn eq(&self, other: &Lent) -> bool {
-        self.value_type == other.value_type && *self.buf == *other.buf
+        self.value_type == other.value_type && self.as_bytes() == other.as_bytes()
     }
 }

@@ -57,7 +57,7 @@ pub use control::Control;
 pub use frame::{DecodeError, Frame, KeyPart};
 pub use header::{Chunk, Flags, Header, Kind, RefusalCode, VERSION};
 pub use layout::{HEADER_BYTES, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, pad64};
-pub use lent::{Lent, LentArray};
+pub use lent::{Lent, LentArray, LentBlock};
 pub use values::Values;
 
 /// A value type that can travel: `f32` or `f64`.

@@ -183,8 +183,14 @@ impl ShardCore {
     fn pull(&mut self, rank: u32, frame: &Frame<'_>, out: &mut dyn Outbox) -> Result<(), Stop> {
         let header = &frame.header;
         self.check_owned(frame.range())?;
+        let spec = &self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?.spec;
+        if spec.value_type as u8 != header.value_type {
+            let (expected, got) = (spec.value_type, header.value_type);
+            let text =
+                format!("the table has values of type {expected:?}, got a pull of values of type {got}");
+            return Err(Refusal::new(RefusalCode::Mismatch, text).into());
+        }
         if header.flags & Flags::EXISTING != 0 {
-            self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
             self.record(rank, header.sequence, Outcome::Applied);
             self.answer(rank, Reply::Existing { header: *header }, out);
             return Ok(());

@@ -35,6 +35,23 @@ impl<V: Element> PushArray for LentArray<V> {
     }
 }
 
+/// Lent values known to be of type `V`.
+pub struct LentPart<V>(Lent, PhantomData<V>);
+
+impl<V: Element> LentPart<V> {
+    /// `None` if they are of another type.
+    pub fn new(lent: Lent) -> Option<Self> {
+        (lent.value_type() == V::CODE).then_some(LentPart(lent, PhantomData))
+    }
+}
+
+impl<V: Element> PushArray for LentPart<V> {
+    type Value = V;
+    fn into_part(self) -> Part {
+        Part(Source::Lent(self.0))
+    }
+}
+
 /// An array of a caller whose lifetimes the compiler cannot see (another language, say), to be pushed.
 pub struct Borrowed<V>(Foreign<*const u8>, PhantomData<V>);
 
@@ -172,11 +189,12 @@ impl Sink {
             Sink::Owned(owned) => V::vec_of(owned).map(Vec::as_mut_slice),
             Sink::Borrowed(array) if array.value_type != V::CODE => None,
             Sink::Borrowed(array) if array.len == 0 => Some(&mut [][..]),
-            // SAFETY: `len` writable values of type V (the code says so) that are ours while the task lives, and it
-            // lives as long as `self`: the promise of `BorrowedMut::new`, the only constructor. This is the only place
-            // that makes a reference to them, and that reference ends with this call.
             Sink::Borrowed(array) => {
-                Some(unsafe { std::slice::from_raw_parts_mut(array.data.cast::<V>(), array.len) })
+                let data = array.data.cast::<V>();
+                // SAFETY: `len` writable values of type V (the code says so) that are ours while the task lives, and it
+                // lives as long as `self`: the promise of `BorrowedMut::new`, the only constructor. Nobody else makes a
+                // reference to them, and this one ends with the call.
+                Some(unsafe { std::slice::from_raw_parts_mut(data, array.len) })
             }
         };
         let Some(into) = into.and_then(|into| into.get_mut(at..at.checked_add(values.len())?)) else {

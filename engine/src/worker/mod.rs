@@ -26,7 +26,7 @@ mod session;
 mod tasks;
 
 pub use self::core::{WorkerConfig, WorkerCore};
-pub use arrays::{Borrowed, BorrowedMut, Part, PushArray};
+pub use arrays::{Borrowed, BorrowedMut, LentPart, Part, PushArray};
 pub use delay::BoundedDelay;
 pub use request::{
     Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,

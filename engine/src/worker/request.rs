@@ -13,6 +13,18 @@ use crate::table::{Aggregation, TableSpec};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub(super) u64);
 
+impl TaskId {
+    /// The id as a number, never 0.
+    pub fn to_number(self) -> u64 {
+        self.0
+    }
+
+    /// The id that this number came from; any other number names no task, or one that has ended.
+    pub fn from_number(number: u64) -> TaskId {
+        TaskId(number)
+    }
+}
+
 /// What a worker must know of a table to talk about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableHandle {

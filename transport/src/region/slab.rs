@@ -173,6 +173,11 @@ impl SlabBuf {
     pub fn lent(&self) -> LentRange {
         LentRange { slab: self.slab.id, offset: self.offset as u64, bytes: self.bytes as u64 }
     }
+
+    /// Where it begins, for holders who share it and keep the rules of references themselves.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.slab.mapping.base.as_ptr().wrapping_add(self.offset)
+    }
 }
 
 impl Deref for SlabBuf {

@@ -18,7 +18,7 @@ use keyrange_apps::sparse_lr::server;
 use self::children::Children;
 use self::watch::{Signals, Watch};
 use crate::failure::Failure;
-use crate::options::{Carrier, FaultArgs, SizeArgs, door};
+use crate::options::{Carrier, FaultArgs, SizeArgs};
 
 pub use self::children::under_supervision;
 
@@ -79,7 +79,7 @@ pub fn processes(launch: Launch) -> anyhow::Result<()> {
     let address = Address::unique_unix("manager").map_err(|error| Failure::job(error.to_string()))?;
     let config = ManagerConfig {
         listen: vec![address.clone()],
-        door: door("train", secret.as_bytes()),
+        door: Door::named("train", secret.as_bytes()),
         plan: launch.plan()?,
     };
     let manager = Manager::start(config).map_err(|error| Failure::job(error.to_string()))?;

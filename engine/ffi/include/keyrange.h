@@ -1,0 +1,610 @@
+/* keyrange.h: the C interface of Keyrange, a parameter server.
+ *
+ * Made from the library's source by ci/header.sh: do not edit.
+ *
+ * LINK     cc trainer.c -lkeyrange              (shared)
+ *          cc trainer.c libkeyrange.a -lpthread -ldl -lm   (static)
+ *          Call kr_abi_check(KR_ABI_VERSION) once at the start.
+ *
+ * STATUS   Every call answers a kr_status; KR_OK is 0. For any other, kr_last_error() of the same thread says what was
+ *          expected, what came, and what to do.
+ *
+ * OWNS     Handles (kr_worker *, kr_keys *, ...) belong to the caller until the call that its comment names frees them.
+ *          A handle that is NULL, freed, of another kind, or inherited by fork() is told (KR_INVALID, KR_MISUSE).
+ *          Arrays belong to the caller; those of kr_push(), kr_pull() and kr_push_pull() are used until the task has ended
+ *          (kr_wait(), kr_test() or the callback said so, or kr_cancel() returned, or the worker is freed). Strings and structs are
+ *          read during the call only. Pointers must be NULL where that is allowed, or point to what the parameter says.
+ *
+ * THREADS  A kr_worker, kr_cluster, kr_manager or kr_functions is used by one thread at a time, whichever; two at once are told
+ *          (KR_MISUSE). Different handles need no care. A kr_keys is used by any number of threads. There are no globals: several
+ *          clusters and workers can live in one process.
+ *
+ * WAITS    Calls with `timeout_ms` wait at most that long; kr_worker_connect(), kr_cluster_start() and kr_server_run() as long as the
+ *          job's own deadlines say. All others return at once.
+ *
+ * SIZES    Structs begin with their size, so that a program built with an older header goes on working: start from the _init()
+ *          function, or from zeros with `size` set.
+ */
+
+
+#ifndef KEYRANGE_H
+#define KEYRANGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Most columns of a function, the parameters included.
+#define KR_COLUMNS_MAX 8
+
+// The lowest free rank.
+#define KR_ANY_RANK UINT32_MAX
+
+// For kr_call(): every shard.
+#define KR_ALL_SHARDS UINT32_MAX
+
+// Version of this interface that the header describes. It rises when a program built with an older header would no longer
+// work; see kr_abi_check().
+#define KR_ABI_VERSION 1
+
+// 32-bit values (float).
+#define KR_F32 1
+
+// 64-bit values (double).
+#define KR_F64 2
+
+// Any key; a row comes into being when it is first pushed.
+#define KR_SPARSE 0
+
+// Every key from `first_key` to `last_key` has a row from the start.
+#define KR_DENSE 1
+
+// Like KR_SPARSE until kr_table_freeze(); then the keys are fixed and rows lie in the order of keys.
+#define KR_FROZEN 2
+
+// Each push is applied by itself, as it arrives.
+#define KR_IMMEDIATE 0
+
+// The pushes of all workers for one time are summed in the order of workers, then applied once.
+#define KR_ALL_WORKERS 1
+
+// How a call ended. Every code but KR_OK and KR_PENDING leaves a text in kr_last_error().
+typedef enum {
+    // Done.
+    KR_OK = 0,
+    // The task is under way (kr_test only).
+    KR_PENDING = 1,
+    // Not done within the time given; the task goes on and can be waited for again.
+    KR_TIMED_OUT = 2,
+    // An argument is not what the call takes: NULL, a wrong length, keys that do not rise, an unknown name.
+    KR_INVALID = 3,
+    // A handle was freed, is of another kind, is in use by another thread or by a callback, or was inherited by fork().
+    KR_MISUSE = 4,
+    // No room now: wait for some tasks, then try again.
+    KR_BUSY = 5,
+    // A server refused the request; nothing of it was applied there.
+    KR_REFUSED = 6,
+    // A server is gone for good.
+    KR_GONE = 7,
+    // The job is over: it was aborted, a node died, or this node has finished.
+    KR_ENDED = 8,
+    // A node could not join, connect or listen, or the operating system refused something.
+    KR_NODE = 9,
+    // The task was cancelled, or its own deadline passed; whether a push was applied is unknown.
+    KR_CANCELLED = 10,
+    // A bug of this library; the text says where. The handle concerned is not to be trusted any more.
+    KR_PANIC = 11,
+} kr_status;
+
+// A whole job in this process: its servers are threads, its workers are yours to use, each from a thread of your choice. Any number of
+// clusters can be in one process.
+typedef struct kr_cluster kr_cluster;
+
+// Server functions for the jobs of this process, the built-in ones included.
+typedef struct kr_functions kr_functions;
+
+// A list of strictly rising keys, checked and copied once. Use the same list again for the same keys: what it was cut into
+// and whether servers know it stays with it, so a repeated push or pull sends 16 bytes instead of the keys.
+// Any number of threads may use it at once; free it when none does.
+typedef struct kr_keys kr_keys;
+
+// The manager of a job whose nodes are other processes.
+typedef struct kr_manager kr_manager;
+
+// One worker of a job. One thread at a time may be in a call with it (another gets KR_MISUSE); which thread may change.
+// Nothing happens between calls: when requests should go on while you compute, call kr_poll() now and then.
+typedef struct kr_worker kr_worker;
+
+// Makes the state of one table on one server thread; `params_json` is what the table's description says ("null" if nothing). NULL
+// refuses the table.
+typedef void *(*kr_function_create)(void *context, const char *params_json);
+
+// Frees such a state.
+typedef void (*kr_function_destroy)(void *context, void *state);
+
+// Applies a push: `columns` has one array for each column, the parameters first, `parts` one for each array pushed, all of `values`
+// values of the function's type. The arrays are valid during the call. It runs on the server's thread: it must not block, throw, or
+// longjmp out.
+typedef void (*kr_function_update)(void *context,
+                                   void *state,
+                                   void *const *columns,
+                                   const void *const *parts,
+                                   size_t values);
+
+// A server function. Start from zeros, and set `size`.
+typedef struct {
+    // sizeof(kr_function).
+    size_t size;
+    // By which tables name it.
+    const char *name;
+    // KR_F32 or KR_F64: the type of its tables.
+    uint32_t value_type;
+    // Arrays that a push carries, 1 to 8; 0 is 1.
+    uint32_t push_parts;
+    // Columns of state for each row besides the parameters, at most KR_COLUMNS_MAX - 1.
+    uint32_t state_columns;
+    // If not 0, aggregated pushes are applied one after the other, in the order of workers, instead of summed.
+    uint32_t apply_each;
+    // What the values of each column are before the first push (1 + state_columns numbers); NULL is 0.
+    const double *initial;
+    // May be NULL: then the state is NULL.
+    kr_function_create create;
+    // May be NULL.
+    kr_function_destroy destroy;
+    // Must be there.
+    kr_function_update update;
+    // Given to all three, from any server thread, possibly from several at once.
+    void *context;
+} kr_function;
+
+// The size of a job. Start from kr_job_init(), or from zeros: but for `servers` and `workers`, 0 stands for the default.
+typedef struct {
+    // sizeof(kr_job).
+    size_t size;
+    // Servers, at least 1. In a cluster of this process each is one thread.
+    uint32_t servers;
+    // Workers, at least 1.
+    uint32_t workers;
+    // The keys from `first_key` to `last_key` are split evenly over the server threads; keys outside belong to the outermost ones.
+    // 0 and 0: all keys.
+    uint64_t first_key;
+    // The last of them, included.
+    uint64_t last_key;
+    // Receive ring of each link, a power of two from 4096; a frame is at most a quarter of it. Default 1 MiB.
+    uint32_t ring_bytes;
+    // Requests under way for each worker and server thread, at most; a power of two from 64. Default 16384.
+    uint32_t window_requests;
+    // Every node must have joined so long after the start. Default 20 s.
+    uint32_t join_ms;
+} kr_job;
+
+// How a process finds its job. Start from kr_member_init().
+typedef struct {
+    // sizeof(kr_member).
+    size_t size;
+    // Where the manager listens: "tcp:HOST:PORT" or "unix:NAME".
+    const char *manager;
+    // Name of the job, the same on all its nodes. NULL is "keyrange".
+    const char *job;
+    // The job's secret, the same on all its nodes; needed beyond loopback.
+    const uint8_t *secret;
+    // Its length.
+    size_t secret_bytes;
+    // How frames travel: "auto", "shm" or "tcp". NULL is "auto".
+    const char *carrier;
+    // How long to look for the manager and to wait for the other nodes. 0 is 20 s.
+    uint32_t join_ms;
+    // The rank to have, or KR_ANY_RANK.
+    uint32_t rank;
+} kr_member;
+
+// Called with one message, from any thread of the library, possibly from several at once. `level` is 1 (error) to 5 (trace).
+typedef void (*kr_log)(void *context, uint32_t level, const char *message);
+
+// A table as calls name it: copy it freely. Every worker may create the same table to get it.
+typedef struct {
+    // Its number.
+    uint16_t id;
+    // KR_F32 or KR_F64.
+    uint16_t value_type;
+    // Values per key.
+    uint32_t width;
+    // KR_IMMEDIATE or KR_ALL_WORKERS.
+    uint32_t aggregation;
+} kr_table;
+
+// Which keys a request is about: those of `list`, or if it is NULL all from `first` to `last`, both included.
+typedef struct {
+    // A key list, or NULL.
+    kr_keys *list;
+    // Without a list: the first key.
+    uint64_t first;
+    // Without a list: the last key, included.
+    uint64_t last;
+} kr_select;
+
+// Names a request of one worker. Never 0, never used again.
+typedef uint64_t kr_task;
+
+// Called once with the end of a request, from inside a later call with its worker and on that call's thread. `message` is valid
+// during the call; for KR_OK it is "". It must not use the same worker, must not throw, and must not longjmp out.
+typedef void (*kr_callback)(void *context, kr_task task, kr_status status, const char *message);
+
+// How a request is to be run. Zero everywhere but `size` starts it at once, without a deadline, at time 0. NULL for the struct
+// says the same.
+typedef struct {
+    // sizeof(kr_options).
+    size_t size;
+    // The number of the update: on tables that aggregate over all workers, pushes of the same time belong together, and every
+    // worker pushes once for each.
+    uint64_t time;
+    // Requests of this worker that must have ended well before this one starts.
+    const kr_task *after;
+    // How many.
+    size_t after_count;
+    // The request ends as KR_CANCELLED when it has not ended so long after its start; 0 is never.
+    uint32_t deadline_ms;
+    // Pull only, if not 0: answer when update `time` of the table is finished.
+    uint32_t after_time;
+    // Takes the end of the request instead of kr_wait(), or NULL.
+    kr_callback callback;
+    // Given to the callback.
+    void *context;
+} kr_options;
+
+// What a table is. Start from kr_table_spec_init().
+typedef struct {
+    // sizeof(kr_table_spec).
+    size_t size;
+    // For messages to people, at most 255 bytes. NULL is "table" and its number.
+    const char *name;
+    // The server function: "add", "assign", "max", "min", "sgd", "adagrad", "adam", "ftrl", "prox_l1", "elastic_net", or one of
+    // yours. NULL is "add".
+    const char *function;
+    // Its parameters as JSON, such as {"rate": 0.1}; NULL for its defaults.
+    const char *params_json;
+    // KR_DENSE: the first key.
+    uint64_t first_key;
+    // KR_DENSE: the last key, included.
+    uint64_t last_key;
+    // The number of the table in this job, from 0. All workers name it by this number.
+    uint16_t id;
+    // KR_F32 or KR_F64; 0 is KR_F32.
+    uint32_t value_type;
+    // Values per key; 0 is 1.
+    uint32_t width;
+    // KR_SPARSE, KR_DENSE or KR_FROZEN.
+    uint32_t store;
+    // KR_IMMEDIATE or KR_ALL_WORKERS.
+    uint32_t aggregation;
+} kr_table_spec;
+
+// Called with what a pull of existing keys found: `count` rising keys and their count x width values, of the table's type. Both are
+// valid during the call.
+typedef void (*kr_visit_found)(void *context, const uint64_t *keys, size_t count, const void *values);
+
+// Called with the answer of one shard. The bytes are valid during the call.
+typedef void (*kr_visit_reply)(void *context, uint32_t shard, const void *reply, size_t reply_bytes);
+
+// Who a worker is in its job.
+typedef struct {
+    // sizeof(kr_worker_info).
+    size_t size;
+    // Its rank, from 0.
+    uint32_t rank;
+    // Workers of the job.
+    uint32_t workers;
+    // Server threads of the job, each owning a range of keys.
+    uint32_t shards;
+    // Requests under way.
+    uint32_t open_requests;
+    // Bytes sent over its links so far.
+    uint64_t sent_bytes;
+    // Bytes received.
+    uint64_t received_bytes;
+} kr_worker_info;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Begins a set of server functions. Free it with kr_functions_free() once the servers it was given to were started.
+// Since 0.1.
+kr_status kr_functions_new(kr_functions **functions);
+
+// Frees a set of server functions; jobs that were started with it keep theirs. NULL is fine.
+// Since 0.1.
+kr_status kr_functions_free(kr_functions *functions);
+
+// Adds a function, replacing a built-in one of the same name. The struct is copied; what its pointers lead to must stay for as long
+// as servers use it.
+// Since 0.1.
+kr_status kr_functions_add(kr_functions *functions,
+                           const kr_function *function);
+
+// Fills `job` with the defaults for so many servers and workers.
+// Since 0.1.
+kr_status kr_job_init(kr_job *job, uint32_t servers, uint32_t workers);
+
+// Starts a job in this process, with server functions of yours besides the built-in ones (`functions` may be NULL).
+// Since 0.1.
+kr_status kr_cluster_start(const kr_job *job,
+                           kr_functions *functions,
+                           kr_cluster **cluster);
+
+// Hands out the worker of this rank, once. It ends with kr_worker_finish() or kr_worker_fail(), before kr_cluster_join().
+// Since 0.1.
+kr_status kr_cluster_worker(kr_cluster *cluster,
+                            uint32_t rank,
+                            kr_worker **worker);
+
+// Ends the job; every worker hears `reason` at its next call.
+// Since 0.1.
+kr_status kr_cluster_abort(kr_cluster *cluster, const char *reason);
+
+// Waits until every worker has finished or the job was aborted, ends the server threads, and frees the cluster. Workers that were
+// not handed out count as having left, which aborts the job. KR_ENDED, with the reason, when the job did not end well.
+// Since 0.1.
+kr_status kr_cluster_join(kr_cluster *cluster);
+
+// Fills `member` with the defaults for a manager that listens at `manager`; the string is not copied.
+// Since 0.1.
+kr_status kr_member_init(kr_member *member, const char *manager);
+
+// Starts a manager that listens at `listen` ("tcp:HOST:PORT", port 0 for any, or "unix:NAME"). `job_name` may be NULL, and so may
+// `secret` on one host.
+// Since 0.1.
+kr_status kr_manager_start(const kr_job *job,
+                           const char *listen,
+                           const char *job_name,
+                           const uint8_t *secret,
+                           size_t secret_bytes,
+                           kr_manager **manager);
+
+// Writes where the manager can be reached (with the port that was found) to `address`, zero-terminated. KR_INVALID if `address_bytes` is
+// too small.
+// Since 0.1.
+kr_status kr_manager_address(kr_manager *manager,
+                             char *address,
+                             size_t address_bytes);
+
+// Waits for the job's end, at most `timeout_ms` (KR_TIMED_OUT: call again). KR_OK when every worker finished; KR_ENDED, with the reason,
+// when the job was aborted.
+// Since 0.1.
+kr_status kr_manager_wait(kr_manager *manager,
+                          uint32_t timeout_ms);
+
+// Frees a manager; a job that still runs is aborted. NULL is fine.
+// Since 0.1.
+kr_status kr_manager_free(kr_manager *manager);
+
+// Runs a server with `threads` server threads until the job's end, on the calling thread and threads of its own. `listen` says where
+// workers of other hosts reach it ("tcp:HOST:0" for any port); NULL is loopback. `functions` may be NULL.
+// KR_OK when the job finished; KR_ENDED, with the reason, when it was aborted.
+// Since 0.1.
+kr_status kr_server_run(const kr_member *member,
+                        uint32_t threads,
+                        const char *listen,
+                        kr_functions *functions);
+
+// Copies `count` keys, which must rise strictly; every number is a key. Free the list with kr_keys_free(); requests under
+// way keep what they need of it.
+// KR_INVALID: keys that do not rise (the text names the first), NULL.
+// Since 0.1.
+kr_status kr_keys_new(const uint64_t *keys,
+                      size_t count,
+                      kr_keys **list);
+
+// Frees a list. NULL is fine.
+// Since 0.1.
+kr_status kr_keys_free(kr_keys *list);
+
+// Sends the library's messages up to `level` (1 error, 2 warning, 3 info, 4 debug, 5 trace) to a function. Once for a process, before
+// anything else is started; KR_MISUSE the second time. Without it the library says nothing.
+// Since 0.1.
+kr_status kr_log_to(kr_log log,
+                    uint32_t level,
+                    void *context);
+
+// Allocates `bytes` zeros on a multiple of 64, in memory that is lent to the servers: arrays in it are pushed without a copy where
+// the server is on this host (elsewhere like any other array). Any part of it may be pushed. Allocate once and use it again; free it
+// with kr_free(), or with its worker.
+// Since 0.1.
+kr_status kr_alloc(kr_worker *worker,
+                   size_t bytes,
+                   void **memory);
+
+// Frees memory of kr_alloc(). Requests under way keep what they push of it. NULL is fine.
+// KR_INVALID: not a pointer that kr_alloc() of this worker returned, or freed before.
+// Since 0.1.
+kr_status kr_free(kr_worker *worker, void *memory);
+
+// Begins a push: `parts_count` arrays (as many as the table's function takes, usually 1; 0 only makes the keys known) of
+// `values` = keys x width values each, in the order of the keys. The arrays stay yours, but must stay as they are until the task
+// has ended: nothing is copied but into the ring; from a block of kr_alloc() not even that where the server is on this host.
+// KR_INVALID: a wrong length or type, keys that are not the table's. KR_BUSY: too many open tasks.
+// Since 0.1.
+//
+// Example: push a gradient for a list of keys, and wait.
+//
+//     kr_select which = {keys, 0, 0};
+//     const void *parts[] = {gradient};
+//     kr_task task;
+//     if (kr_push(worker, table, which, parts, 1, count, NULL, &task) || kr_wait(worker, task, 10000))
+//         fprintf(stderr, "%s\n", kr_last_error());
+kr_status kr_push(kr_worker *worker,
+                  kr_table table,
+                  kr_select which,
+                  const void *const *parts,
+                  size_t parts_count,
+                  size_t values,
+                  const kr_options *options,
+                  kr_task *task);
+
+// Begins a pull into `into`, room for `values` = keys x width values, which is the library's until the task has ended. Keys that
+// were never pushed read as the table's initial value.
+// Since 0.1.
+kr_status kr_pull(kr_worker *worker,
+                  kr_table table,
+                  kr_select which,
+                  void *into,
+                  size_t values,
+                  const kr_options *options,
+                  kr_task *task);
+
+// Begins a push that is answered with the new values of its keys: kr_push() and kr_pull() in one round trip. On a table that
+// aggregates over all workers the values are those after all of them have pushed for this time.
+// Since 0.1.
+kr_status kr_push_pull(kr_worker *worker,
+                       kr_table table,
+                       kr_select which,
+                       const void *const *parts,
+                       size_t parts_count,
+                       void *into,
+                       size_t values,
+                       const kr_options *options,
+                       kr_task *task);
+
+// Begins a pull of the keys from which.first to which.last that exist. Take them with kr_wait_found().
+// Since 0.1.
+kr_status kr_pull_existing(kr_worker *worker,
+                           kr_table table,
+                           kr_select which,
+                           const kr_options *options,
+                           kr_task *task);
+
+// Pushes the row of one key: the cheapest request there is. The row is copied at once. Waits for room, at most `timeout_ms`, when
+// as many requests are under way as the job allows. `task` may be NULL if nobody will wait for this one; kr_wait_idle() waits for
+// all.
+// Since 0.1.
+kr_status kr_push_one(kr_worker *worker,
+                      kr_table table,
+                      uint64_t key,
+                      const void *row,
+                      uint32_t timeout_ms,
+                      kr_task *task);
+
+// Begins to run `verb` of the table's server function with these argument bytes, at one shard or at KR_ALL_SHARDS. Take the answers
+// with kr_wait_replies().
+// Since 0.1.
+kr_status kr_call(kr_worker *worker,
+                  kr_table table,
+                  uint32_t shard,
+                  const char *verb,
+                  const void *arguments,
+                  size_t arguments_bytes,
+                  const kr_options *options,
+                  kr_task *task);
+
+// Why the last call of this thread that failed did so: what was expected, what came, what to do. Never NULL. The text is
+// valid until the next failing call of this thread.
+// Since 0.1.
+const char *kr_last_error(void);
+
+// The name of a status, such as "KR_INVALID"; "unknown" for numbers that are none.
+// Since 0.1.
+const char *kr_status_name(int32_t status);
+
+// Whether the library speaks version `header_version` of the interface: call it once at the start as
+// kr_abi_check(KR_ABI_VERSION). KR_INVALID, with both versions in the text, if not.
+// Since 0.1.
+kr_status kr_abi_check(uint32_t header_version);
+
+// The version of the library, such as "0.1.0".
+// Since 0.1.
+const char *kr_version(void);
+
+// Fills `spec` with the default: table 0, sparse, float, one value per key, "add", applied at once.
+// Since 0.1.
+kr_status kr_table_spec_init(kr_table_spec *spec);
+
+// Creates a table on every server and waits for it, at most `timeout_ms`. Every worker may create the same table; a
+// different one of the same number is KR_REFUSED.
+// Since 0.1.
+kr_status kr_table_create(kr_worker *worker,
+                          const kr_table_spec *spec,
+                          uint32_t timeout_ms,
+                          kr_table *table);
+
+// Fixes the keys of a KR_FROZEN table on every server.
+// Since 0.1.
+kr_status kr_table_freeze(kr_worker *worker, kr_table table, uint32_t timeout_ms);
+
+// Forgets a table and its values on every server.
+// Since 0.1.
+kr_status kr_table_drop(kr_worker *worker, kr_table table, uint32_t timeout_ms);
+
+// Waits for the end of a request, at most `timeout_ms`, and says how it ended. KR_TIMED_OUT: it goes on, wait again. A request
+// whose end was told before, and one with a callback, count as ended well.
+// Since 0.1.
+kr_status kr_wait(kr_worker *worker,
+                  kr_task task,
+                  uint32_t timeout_ms);
+
+// Moves things on without waiting and says whether the request has ended: KR_PENDING if not, else how. Told once, like kr_wait().
+// Since 0.1.
+kr_status kr_test(kr_worker *worker,
+                  kr_task task);
+
+// Moves things on without waiting: sends what found no room, takes in what has arrived, calls callbacks.
+// Since 0.1.
+kr_status kr_poll(kr_worker *worker);
+
+// Waits until fewer than `open` requests are under way, at most `timeout_ms`: to bound how far ahead a loop of pushes runs. 0 and
+// 1 both wait for all.
+// Since 0.1.
+kr_status kr_wait_below(kr_worker *worker,
+                        size_t open,
+                        uint32_t timeout_ms);
+
+// Ends a request early, as KR_CANCELLED. Its arrays are yours again when this returns; what was sent may still be applied.
+// Since 0.1.
+kr_status kr_cancel(kr_worker *worker,
+                    kr_task task);
+
+// Waits for a kr_pull_existing(), at most `timeout_ms`, and calls `visit` once with what it found.
+// Since 0.1.
+kr_status kr_wait_found(kr_worker *worker,
+                        kr_task task,
+                        uint32_t timeout_ms,
+                        kr_visit_found visit,
+                        void *context);
+
+// Waits for a kr_call(), at most `timeout_ms`, and calls `visit` with each shard's answer, in the order of shards.
+// Since 0.1.
+kr_status kr_wait_replies(kr_worker *worker,
+                          kr_task task,
+                          uint32_t timeout_ms,
+                          kr_visit_reply visit,
+                          void *context);
+
+// Joins a job and connects to all its servers; the calling thread waits, at most member->join_ms.
+// KR_NODE: no manager answers, a wrong secret, a server cannot be reached. KR_ENDED: the job is over.
+// Since 0.1.
+kr_status kr_worker_connect(const kr_member *member, kr_worker **worker);
+
+// Tells who the worker is and what it has moved.
+// Since 0.1.
+kr_status kr_worker_describe(kr_worker *worker, kr_worker_info *info);
+
+// Waits until every worker of the job has come to the barrier of this name, at most `timeout_ms`. Requests go on meanwhile.
+// Since 0.1.
+kr_status kr_barrier(kr_worker *worker,
+                     const char *name,
+                     uint32_t timeout_ms);
+
+// Ends the worker's part in good order: waits for its requests (at most `timeout_ms`), says good-bye, frees the handle. When all
+// workers have, the servers end. The handle is freed also when this fails.
+// Since 0.1.
+kr_status kr_worker_finish(kr_worker *worker,
+                           uint32_t timeout_ms);
+
+// Ends the worker's part because it cannot go on, and frees the handle: the job ends, and every other node hears `reason`.
+// Since 0.1.
+kr_status kr_worker_fail(kr_worker *worker,
+                         const char *reason);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* KEYRANGE_H */

@@ -1,0 +1,231 @@
+/* A cluster in this process: two servers, two workers on threads of their own; every kind of request. */
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+
+#include "check.h"
+
+enum { KEYS = 1000, LIMIT_MS = 20000 };
+
+static kr_cluster *cluster;
+
+/* A server function: w = max(w, value), and column 1 counts the pushes. */
+static void keep_max(void *context, void *state, void *const *columns, const void *const *parts, size_t values)
+{
+    float *weights = (float *)columns[0];
+    float *counts = (float *)columns[1];
+    const float *pushed = (const float *)parts[0];
+    size_t at;
+    EXPECT(context == &cluster && *(int *)state == 7);
+    for (at = 0; at < values; at++) {
+        if (pushed[at] > weights[at])
+            weights[at] = pushed[at];
+        counts[at] += 1;
+    }
+}
+
+static void *make_state(void *context, const char *params)
+{
+    int *state;
+    EXPECT(context == &cluster);
+    if (strcmp(params, "{\"refuse\":true}") == 0)
+        return NULL;
+    state = (int *)malloc(sizeof *state);
+    *state = 7;
+    return state;
+}
+
+static void free_state(void *context, void *state)
+{
+    EXPECT(context == &cluster);
+    free(state);
+}
+
+static kr_table make_table(kr_worker *worker, uint16_t id, uint32_t value_type, uint32_t aggregation, const char *function)
+{
+    kr_table_spec spec;
+    kr_table table;
+    OK(kr_table_spec_init(&spec));
+    spec.id = id;
+    spec.name = "test";
+    spec.value_type = value_type;
+    spec.aggregation = aggregation;
+    spec.function = function;
+    OK(kr_table_create(worker, &spec, LIMIT_MS, &table));
+    EXPECT(table.id == id && table.width == 1 && table.value_type == value_type);
+    return table;
+}
+
+static void ended(void *context, kr_task task, kr_status status, const char *message)
+{
+    EXPECT(task != 0 && status == KR_OK && message[0] == '\0');
+    ++*(int *)context;
+}
+
+static void found(void *context, const uint64_t *keys, size_t count, const void *values)
+{
+    EXPECT(count == 3 && keys[0] == 1 && keys[1] == 5 && keys[2] == UINT64_MAX);
+    EXPECT(((const float *)values)[2] == 4);
+    ++*(int *)context;
+}
+
+/* Requests of one worker alone: lists, ranges, single keys, callbacks, keys that exist, lent memory. */
+static void alone(kr_worker *worker)
+{
+    kr_table table = make_table(worker, 1, KR_F32, KR_IMMEDIATE, NULL);
+    const uint64_t keys[3] = {1, 5, UINT64_MAX};
+    const float ones[3] = {1, 2, 4};
+    const void *parts[1] = {ones};
+    float got[5] = {9, 9, 9, 9, 9};
+    kr_select which = {NULL, 0, 0}, range = {NULL, 1, 5}, all = {NULL, 0, UINT64_MAX};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL};
+    kr_task task, second;
+    int calls = 0;
+    OK(kr_keys_new(keys, 3, &which.list));
+    OK(kr_push(worker, table, which, parts, 1, 3, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    OK(kr_wait(worker, task, LIMIT_MS)); /* told before: ended well */
+    OK(kr_pull(worker, table, which, got, 3, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    EXPECT(got[0] == 1 && got[1] == 2 && got[2] == 4 && got[3] == 9);
+    OK(kr_pull(worker, table, range, got, 5, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    EXPECT(got[0] == 1 && got[1] == 0 && got[4] == 2);
+
+    OK(kr_push_one(worker, table, 7, ones, LIMIT_MS, &task));
+    OK(kr_push_one(worker, table, 7, ones, LIMIT_MS, NULL));
+    OK(kr_wait_below(worker, 0, LIMIT_MS));
+    which.first = 0;
+    OK(kr_keys_free(which.list));
+    which.list = NULL;
+    which.first = which.last = 7;
+    OK(kr_push_pull(worker, table, which, parts, 1, got, 1, NULL, &task));
+    options.after = &task;
+    options.after_count = 1;
+    options.callback = ended;
+    options.context = &calls;
+    OK(kr_push(worker, table, which, parts, 1, 1, &options, &second));
+    while (calls == 0)
+        OK(kr_poll(worker));
+    EXPECT(calls == 1 && kr_test(worker, task) == KR_OK && got[0] == 3);
+
+    OK(kr_table_drop(worker, table, LIMIT_MS));
+    table = make_table(worker, 1, KR_F32, KR_IMMEDIATE, "assign");
+    OK(kr_keys_new(keys, 3, &which.list));
+    OK(kr_push(worker, table, which, parts, 1, 3, NULL, &task));
+    OK(kr_pull_existing(worker, table, all, NULL, &second)); /* to the same servers, so in this order */
+    OK(kr_wait_found(worker, second, LIMIT_MS, found, &calls));
+    EXPECT(calls == 2);
+    OK(kr_wait(worker, task, LIMIT_MS));
+    OK(kr_keys_free(which.list));
+}
+
+/* Pushed from lent memory, a dense range arrives without crossing the rings. */
+static void lent(kr_worker *worker)
+{
+    kr_table table = make_table(worker, 2, KR_F64, KR_IMMEDIATE, NULL);
+    kr_worker_info before = {sizeof(kr_worker_info), 0, 0, 0, 0, 0, 0}, after = before;
+    kr_select range = {NULL, 0, 9999};
+    double *values, *got = (double *)malloc(10000 * sizeof(double));
+    void *memory;
+    const void *parts[1];
+    kr_task task;
+    int at;
+    OK(kr_alloc(worker, 10001 * sizeof(double), &memory));
+    values = (double *)memory + 1; /* any part of it */
+    for (at = 0; at < 10000; at++)
+        values[at] = at * 0.5;
+    parts[0] = values;
+    OK(kr_worker_describe(worker, &before));
+    OK(kr_push(worker, table, range, parts, 1, 10000, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    OK(kr_worker_describe(worker, &after));
+    EXPECT(after.sent_bytes - before.sent_bytes < 10000);
+    OK(kr_pull(worker, table, range, got, 10000, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    EXPECT(memcmp(got, values, 10000 * sizeof(double)) == 0);
+    OK(kr_free(worker, memory));
+    SAYS(KR_INVALID, "kr_alloc", kr_free(worker, memory));
+    free(got);
+}
+
+static void *work(void *rank)
+{
+    kr_worker *worker;
+    kr_worker_info info = {sizeof(kr_worker_info), 0, 0, 0, 0, 0, 0};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL};
+    kr_select range = {NULL, 0, KEYS - 1};
+    float pushed[KEYS], got[KEYS];
+    const void *parts[1];
+    kr_table sums, maxima;
+    kr_task task;
+    int at;
+    OK(kr_cluster_worker(cluster, *(uint32_t *)rank, &worker));
+    OK(kr_worker_describe(worker, &info));
+    EXPECT(info.rank == *(uint32_t *)rank && info.workers == 2 && info.shards == 2);
+    if (info.rank == 0) {
+        alone(worker);
+        lent(worker);
+    }
+    OK(kr_barrier(worker, "begin", LIMIT_MS));
+    sums = make_table(worker, 3, KR_F32, KR_ALL_WORKERS, "add");
+    for (at = 0; at < KEYS; at++)
+        pushed[at] = (float)(at + 1) * (float)(info.rank + 1);
+    parts[0] = pushed;
+    for (options.time = 1; options.time <= 5; options.time++) {
+        OK(kr_push_pull(worker, sums, range, parts, 1, got, KEYS, &options, &task));
+        OK(kr_wait(worker, task, LIMIT_MS));
+        for (at = 0; at < KEYS; at++)
+            EXPECT(got[at] == 3.0f * (float)(at + 1) * (float)options.time);
+    }
+    maxima = make_table(worker, 4, KR_F32, KR_IMMEDIATE, "keep_max");
+    OK(kr_push(worker, maxima, range, parts, 1, KEYS, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    OK(kr_barrier(worker, "pushed", LIMIT_MS));
+    OK(kr_pull(worker, maxima, range, got, KEYS, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    EXPECT(got[9] == 20);
+    if (info.rank == 1) {
+        kr_table_spec spec;
+        OK(kr_table_spec_init(&spec));
+        spec.id = 5;
+        spec.function = "keep_max";
+        spec.params_json = "{\"refuse\": true}";
+        SAYS(KR_REFUSED, "refuses the parameters", kr_table_create(worker, &spec, LIMIT_MS, &sums));
+    }
+    OK(kr_worker_finish(worker, LIMIT_MS));
+    return NULL;
+}
+
+int main(void)
+{
+    kr_functions *functions;
+    kr_function function;
+    kr_job job;
+    pthread_t threads[2];
+    uint32_t ranks[2] = {0, 1};
+    int rank;
+    OK(kr_abi_check(KR_ABI_VERSION));
+    STATUS(KR_INVALID, kr_abi_check(KR_ABI_VERSION + 1));
+    OK(kr_functions_new(&functions));
+    memset(&function, 0, sizeof function);
+    function.size = sizeof function;
+    function.name = "keep_max";
+    function.value_type = KR_F32;
+    function.state_columns = 1;
+    function.create = make_state;
+    function.destroy = free_state;
+    function.update = keep_max;
+    function.context = &cluster;
+    OK(kr_functions_add(functions, &function));
+    OK(kr_job_init(&job, 2, 2));
+    job.last_key = KEYS - 1;
+    OK(kr_cluster_start(&job, functions, &cluster));
+    OK(kr_functions_free(functions));
+    for (rank = 0; rank < 2; rank++)
+        pthread_create(&threads[rank], NULL, work, &ranks[rank]);
+    for (rank = 0; rank < 2; rank++)
+        pthread_join(threads[rank], NULL);
+    OK(kr_cluster_join(cluster));
+    puts("embedded: all as expected");
+    return 0;
+}

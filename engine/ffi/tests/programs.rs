@@ -1,0 +1,114 @@
+//! C programs against the header and the library: they compile without a warning in every language of the header's users, link
+//! either way, and find everything as they expect. Skipped, with a line that says so, where there is no C compiler.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// The library and header of this build, installed into a folder of the test's own.
+fn install() -> TempDir {
+    // This very test is .../release/deps/programs-0123; the libraries lie in deps too.
+    let test = std::env::current_exe().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh"));
+    command.arg("--from").arg(test.parent().unwrap()).arg("--prefix").arg(place.path());
+    run(&mut command);
+    place
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(name)
+}
+
+fn compilers(names: &[&'static str]) -> Vec<&'static str> {
+    let there =
+        |name: &&&str| Command::new(name).arg("--version").output().is_ok_and(|run| run.status.success());
+    let found: Vec<_> = names.iter().filter(there).copied().collect();
+    if found.is_empty() {
+        eprintln!("skipped: none of {names:?} is installed");
+    }
+    found
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} {:?}:\n{text}", output.status);
+    text
+}
+
+/// Compiles and links `sources` against what is installed.
+fn build(place: &TempDir, compiler: &str, standard: &str, sources: &[&str], is_static: bool) -> PathBuf {
+    let program =
+        place.path().join(format!("{}-{standard}-{is_static}", sources[0]).replace(['.', '+'], "-"));
+    let folder = place.path().join("lib");
+    let mut command = Command::new(compiler);
+    command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-g"]);
+    if standard.contains("++") {
+        command.args(["-x", "c++"]);
+    }
+    command.arg("-I").arg(place.path().join("include"));
+    command.args(sources.iter().map(|name| source(name))).args(["-x", "none", "-o"]).arg(&program);
+    if is_static {
+        command.arg(folder.join("libkeyrange.a")).args(["-lpthread", "-ldl", "-lm"]);
+    } else {
+        command
+            .arg("-L")
+            .arg(&folder)
+            .args(["-lkeyrange", "-lpthread"])
+            .arg(format!("-Wl,-rpath,{}", folder.display()));
+    }
+    run(&mut command);
+    program
+}
+
+fn first_compiler() -> Option<&'static str> {
+    compilers(&["cc", "gcc", "clang"]).first().copied()
+}
+
+#[test]
+fn every_request_of_an_embedded_cluster() {
+    let Some(compiler) = first_compiler() else { return };
+    let place = install();
+    for is_static in [false, true] {
+        let program = build(&place, compiler, "c99", &["embedded.c", "twice.c"], is_static);
+        assert_eq!(run(&mut Command::new(program)), "embedded: all as expected\n");
+    }
+}
+
+#[test]
+fn misuse_is_told() {
+    let Some(compiler) = first_compiler() else { return };
+    let place = install();
+    let program = build(&place, compiler, "c99", &["misuse.c"], false);
+    assert_eq!(run(&mut Command::new(program)), "misuse: all told\n");
+}
+
+#[test]
+fn a_job_of_several_processes() {
+    let Some(compiler) = first_compiler() else { return };
+    let place = install();
+    let program = build(&place, compiler, "c99", &["processes.c"], false);
+    for carrier in ["auto", "shm", "tcp"] {
+        let told = run(Command::new(&program).arg(carrier));
+        assert_eq!(told, format!("processes over {carrier}: all as expected\n"));
+    }
+}
+
+#[test]
+fn the_header_is_good_c_and_good_cpp() {
+    let place = install();
+    for compiler in compilers(&["gcc", "clang"]) {
+        for standard in ["c99", "c11", "c17"] {
+            build(&place, compiler, standard, &["embedded.c", "twice.c"], false);
+        }
+    }
+    for compiler in compilers(&["g++", "clang++"]) {
+        for standard in ["c++11", "c++14", "c++17", "c++20"] {
+            build(&place, compiler, standard, &["embedded.c", "twice.c"], false);
+        }
+    }
+}
