@@ -31,7 +31,8 @@ mapfile -t scripts < <(of '^ci/[^/]*\.sh$|^scripts/.*\.sh$|^\.ci/run$')
 report "a file is longer than 450 lines" < <(
     for file in "${code[@]}"; do
         lines=$(wc -l <"$file")
-        ((lines <= 450)) || echo "$file: $lines"
+        # Made from several files; ci/header.sh holds that.
+        [[ $file == engine/ffi/include/keyrange.h ]] || ((lines <= 450)) || echo "$file: $lines"
     done
 )
 

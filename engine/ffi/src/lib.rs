@@ -8,10 +8,7 @@
 //! `worker.rs`, `table.rs`, `keys.rs`, `request.rs` (push and pull), `task.rs` (their ends), `memory.rs` (lent arrays),
 //! `function.rs` (server functions in C), `log.rs`.
 #![allow(non_camel_case_types, reason = "the names of the C interface")]
-#![allow(
-    clippy::missing_safety_doc,
-    reason = "what every call asks of its caller is on the header's first page"
-)]
+#![allow(clippy::missing_safety_doc, reason = "the header's first page says it for all calls")]
 #![allow(clippy::too_many_arguments, reason = "C has no builders")]
 
 pub mod function;

@@ -128,10 +128,12 @@ impl kr_table_spec {
     /// # Safety
     /// Its strings are NULL or end with a zero byte.
     unsafe fn spec(&self) -> Result<TableSpec, Fault> {
-        // SAFETY: the caller's promise, for all three.
-        let optional = |what, string: *const c_char| match string.is_null() {
-            true => Ok(None),
-            false => unsafe { text(what, string) }.map(Some),
+        let optional = |what, string: *const c_char| {
+            if string.is_null() {
+                return Ok(None);
+            }
+            // SAFETY: the caller's promise, for all three.
+            unsafe { text(what, string) }.map(Some)
         };
         let params = match optional("params_json", self.params_json)? {
             None => serde_json::Value::Null,
