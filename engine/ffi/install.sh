@@ -30,7 +30,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$here/../../Cargo.toml" | head -n
 lib=$destdir$prefix/lib
 
 install -d "$destdir$prefix/include" "$lib/pkgconfig" "$lib/cmake/Keyrange"
-install -m 644 "$here/include/keyrange.h" "$destdir$prefix/include/"
+install -m 644 "$here/include/keyrange.h" "$here/include/keyrange.hpp" "$destdir$prefix/include/"
 install -m 755 "$shared" "$lib/libkeyrange.so.$version"
 install -m 644 "$static" "$lib/libkeyrange.a"
 ln -sf "libkeyrange.so.$version" "$lib/libkeyrange.so.1"

@@ -473,7 +473,7 @@ kr_status kr_pull_existing(kr_worker *worker,
                            kr_task *task);
 
 // Pushes the row of one key: the cheapest request there is. The row is copied at once. Waits for room, at most `timeout_ms`, when
-// as many requests are under way as the job allows. `task` may be NULL if nobody will wait for this one; kr_wait_idle() waits for
+// as many requests are under way as the job allows. `task` may be NULL if nobody will wait for this one; kr_wait_below(worker, 0, ...) waits for
 // all.
 // Since 0.1.
 kr_status kr_push_one(kr_worker *worker,

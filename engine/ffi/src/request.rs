@@ -312,7 +312,7 @@ pub unsafe extern "C" fn kr_pull_existing(
 }
 
 /// Pushes the row of one key: the cheapest request there is. The row is copied at once. Waits for room, at most `timeout_ms`, when
-/// as many requests are under way as the job allows. `task` may be NULL if nobody will wait for this one; kr_wait_idle() waits for
+/// as many requests are under way as the job allows. `task` may be NULL if nobody will wait for this one; kr_wait_below(worker, 0, ...) waits for
 /// all.
 /// Since 0.1.
 #[unsafe(no_mangle)]

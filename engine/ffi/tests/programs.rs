@@ -99,6 +99,17 @@ fn a_job_of_several_processes() {
 }
 
 #[test]
+fn the_cpp_layer_of_cpp17_and_later() {
+    let place = install();
+    for compiler in compilers(&["g++", "clang++"]) {
+        for standard in ["c++17", "c++20"] {
+            let program = build(&place, compiler, standard, &["layer.cpp"], false);
+            assert_eq!(run(&mut Command::new(program)), "layer: all as expected\n");
+        }
+    }
+}
+
+#[test]
 fn the_header_is_good_c_and_good_cpp() {
     let place = install();
     for compiler in compilers(&["gcc", "clang"]) {
