@@ -98,6 +98,25 @@ fn a_job_of_several_processes() {
     }
 }
 
+/// Nothing is read that was not written, nothing is used after its end, nothing is lost.
+#[test]
+fn valgrind_finds_nothing() {
+    let (Some(compiler), [valgrind]) = (first_compiler(), compilers(&["valgrind"])[..]) else { return };
+    let place = install();
+    for name in ["embedded.c", "misuse.c"] {
+        let program = build(&place, compiler, "c99", &[name], false);
+        let mut command = Command::new(valgrind);
+        // It does not know AVX-512, and the child that misuse.c forks cannot free what its parent's threads hold.
+        command.env("KEYRANGE_ISA", "avx2").args([
+            "-q",
+            "--child-silent-after-fork=yes",
+            "--error-exitcode=9",
+        ]);
+        command.args(["--leak-check=full", "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
+        run(command.arg(program));
+    }
+}
+
 #[test]
 fn the_cpp_layer_of_cpp17_and_later() {
     let place = install();
