@@ -135,10 +135,12 @@ int main(void)
     OK(kr_pull(worker, strange, range, values, 3, &options, &task));
     SAYS(KR_CANCELLED, "shard 0", kr_wait(worker, task, LIMIT_MS));
 
-    child = fork();
-    if (child == 0)
-        _exit(kr_poll(worker) == KR_MISUSE && strstr(kr_last_error(), "fork") != NULL ? 42 : 1);
-    EXPECT(waitpid(child, &code, 0) == child && WIFEXITED(code) && WEXITSTATUS(code) == 42);
+    if (getenv("TEST_WITHOUT_FORK") == NULL) {
+        child = fork();
+        if (child == 0)
+            _exit(kr_poll(worker) == KR_MISUSE && strstr(kr_last_error(), "fork") != NULL ? 42 : 1);
+        EXPECT(waitpid(child, &code, 0) == child && WIFEXITED(code) && WEXITSTATUS(code) == 42);
+    }
 
     freed = worker;
     OK(kr_pull(worker, table, range, values, 3, NULL, &task));
