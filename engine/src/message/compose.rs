@@ -4,11 +4,15 @@
 //! `i` of the frame is byte `i - WORD_BYTES` of the body. The frame's length was computed before (`Layout::frame_bytes` or
 //! the payload's length). Each returns the tag to commit with.
 
+use std::io::IoSlice;
 use std::ops::Range;
 
 use keyrange_transport::link::WORD_BYTES;
 
-use super::{HEADER_BYTES, Header, KeyPart, Layout, pad64};
+use super::{HEADER_BYTES, Header, KeyPart, Layout, PARTS_MAX, pad64};
+
+/// Padding between the parts of a gathered frame, less than a line each.
+static ZEROS: [u8; 64] = [0; 64];
 
 /// The bytes of the body at these positions of the frame.
 #[inline]
@@ -43,6 +47,37 @@ pub fn compose<V: bytemuck::Pod>(
         body_part(body, layout.array(part)).copy_from_slice(bytemuck::cast_slice(array));
     }
     compose_header(body, header)
+}
+
+/// Hands `send` the tag and the parts of a frame with keys and value arrays, from where they lie: in order and gapless, they are the body
+/// that [`compose`] would write.
+pub fn gather<V: bytemuck::Pod, R>(
+    header: &Header,
+    keys: KeyPart<'_>,
+    arrays: &[&[V]],
+    layout: &Layout,
+    send: impl FnOnce(u32, &[IoSlice<'_>]) -> R,
+) -> R {
+    let signature;
+    let key_bytes: &[u8] = match keys {
+        KeyPart::List(list) => bytemuck::cast_slice(list),
+        KeyPart::Signature(value) => {
+            signature = value.to_le_bytes();
+            &signature
+        }
+        KeyPart::Contiguous(_) => &[],
+    };
+    let mut parts = [IoSlice::new(&[]); 2 + 2 * PARTS_MAX];
+    parts[0] = IoSlice::new(&bytemuck::bytes_of(header)[WORD_BYTES..]);
+    parts[1] = IoSlice::new(key_bytes);
+    let (mut count, mut end) = (2, HEADER_BYTES + key_bytes.len());
+    for (part, array) in arrays.iter().enumerate().filter(|(_, array)| !array.is_empty()) {
+        let place = layout.array(part);
+        parts[count] = IoSlice::new(&ZEROS[..place.start - end]);
+        parts[count + 1] = IoSlice::new(bytemuck::cast_slice(array));
+        (count, end) = (count + 2, place.end);
+    }
+    send(header.checksum(), &parts[..count])
 }
 
 /// Writes header and payload; the frame must be `HEADER_BYTES + payload.len()` long.
