@@ -94,3 +94,40 @@ pub fn compose_call(body: &mut [u8], header: &Header, verb: &str, arguments: &[u
     body_part(body, arguments_at..arguments_at + arguments.len()).copy_from_slice(arguments);
     compose_header(body, &Header { key_count: verb.len() as u32, ..*header })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key_range::KeyRange;
+    use crate::message::Kind;
+
+    #[test]
+    fn a_gathered_frame_has_the_bytes_of_a_composed_one() {
+        let list: Vec<u64> = (0..40).collect();
+        let header = Header { parts: 1, ..Header::new(Kind::Push) };
+        for parts in 0..=PARTS_MAX {
+            for values in [0, 1, 15, 16, 17, 40] {
+                let array: Vec<f32> = (0..values).map(|value| value as f32 + 1.0).collect();
+                let arrays = [array.as_slice(); PARTS_MAX];
+                let keys = [
+                    (KeyPart::Contiguous(KeyRange::ALL), 0),
+                    (KeyPart::Signature(7), 16),
+                    (KeyPart::List(&list[..values]), 8 * values),
+                ];
+                for (keys, key_bytes) in keys {
+                    let layout = Layout::new(key_bytes, 4 * values, parts);
+                    let mut body = vec![0; layout.frame_bytes - WORD_BYTES];
+                    let tag = compose(&mut body, &header, keys, &arrays[..parts], &layout);
+                    let gathered = gather(&header, keys, &arrays[..parts], &layout, |tag, pieces| {
+                        (tag, pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>())
+                    });
+                    assert_eq!(
+                        gathered,
+                        (tag, body),
+                        "{parts} arrays of {values} values, {key_bytes} bytes of keys"
+                    );
+                }
+            }
+        }
+    }
+}
