@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # What: two hosts on one: the manager and a server in one network namespace, two workers in another, over TCP with a
-#       secret. The job trains to its end; a worker with a wrong secret is refused, says so, and harms nobody.
-# Why: addresses, listening and trust differ between hosts; on loopback a mistake there does not show.
-# Run time: 10 s. Needs root and iproute2; without them it is skipped, and says so.
+#       secret. A worker with a wrong secret is refused, says so, and harms nobody. The job trains to its end although a
+#       worker and the server are stopped (SIGSTOP) for ten seconds meanwhile. In a second job the cable between the
+#       two is cut: every node ends within seconds and names who is lost.
+# Why: addresses, listening and trust differ between hosts; on loopback a mistake there does not show. And TCP by itself
+#      hardly tells a host that has vanished from one whose process does not read.
+# Run time: 30 s. Needs root and iproute2; without them it is skipped, and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,31 +47,75 @@ start() {
     pids+=($!)
 }
 show() { tail -n 30 "$scratch"/*.log; }
+fail() { show; echo "error: $*"; exit 1; }
 
-start "$near" manager.log manager sparse-lr --generate --generate-rows 4000 --servers 1 --workers 2 --join-deadline 30s \
-    --listen "tcp:$manager_ip:$port" --secret-file "$scratch/secret" --report "$scratch/report.json"
-start "$near" server.log server --manager "tcp:$manager_ip:$port" --listen "tcp:$manager_ip:0" --secret-file "$scratch/secret"
+# start_job ROWS ARGUMENTS...: manager and server, ready for the workers.
+start_job() {
+    pids=()
+    start "$near" manager.log manager sparse-lr --generate --generate-rows "$1" --servers 1 --workers 2 --join-deadline 30s \
+        --listen "tcp:$manager_ip:$port" --secret-file "$scratch/secret" "${@:2}"
+    start "$near" server.log server --manager "tcp:$manager_ip:$port" --listen "tcp:$manager_ip:0" --secret-file "$scratch/secret"
+}
+start_workers() {
+    local rank
+    for rank in 0 1; do
+        start "$far" "worker-$rank.log" worker --manager "tcp:$manager_ip:$port" --secret-file "$scratch/secret"
+    done
+}
+# Until the manager shows the first pass over the data.
+until_trains() {
+    local tries
+    for ((tries = 0; tries < 400; tries++)); do
+        ! grep -qE '^ +[0-9]+ +[0-9]+\.[0-9]+ ' "$scratch/manager.log" || return 0
+        sleep 0.05
+    done
+    fail "the job has not begun to train within 20 s"
+}
+
+start_job 60000 --report "$scratch/report.json"
 
 # The stranger comes while the job waits for its workers.
 status=0
 ip netns exec "$far" timeout 30 "$keyrange" worker --manager "tcp:$manager_ip:$port" --secret-file "$scratch/wrong" \
     --join-deadline 15s >"$scratch/stranger.log" 2>&1 </dev/null || status=$?
 if ((status == 0 || status >= 124)) || ! grep -qi secret "$scratch/stranger.log"; then
-    show
-    echo "error: a wrong secret must be refused with a message that names it (exit code $status)"
-    exit 1
+    fail "a wrong secret must be refused with a message that names it (exit code $status)"
 fi
 echo "a wrong secret is refused: $(tail -n 1 "$scratch/stranger.log")"
 
-for rank in 0 1; do
-    start "$far" "worker-$rank.log" worker --manager "tcp:$manager_ip:$port" --secret-file "$scratch/secret"
-done
+start_workers
+until_trains
+# The programs run below `timeout`; the last of them is a worker, the second is the server.
+stopped=("$(pgrep -P "${pids[1]}")" "$(pgrep -P "${pids[3]}")")
+kill -STOP "${stopped[@]}"
+sleep 10
+kill -CONT "${stopped[@]}"
 for pid in "${pids[@]}"; do
     status=0
     wait "$pid" || status=$?
-    ((status == 0)) || { show; echo "error: a node of the job ended with exit code $status"; exit 1; }
+    ((status == 0)) || fail "a node of the job ended with exit code $status"
 done
 pids=()
 grep -q '"objective"' "$scratch/report.json" && grep -Eq '"carrier": *"tcp"' "$scratch/report.json" \
-    || { show; cat "$scratch/report.json"; echo "error: the report lacks an objective or the carrier tcp"; exit 1; }
+    || { cat "$scratch/report.json"; fail "the report lacks an objective or the carrier tcp"; }
 echo "trained between two namespaces: $(grep -oE '"(objective|carrier|passes|seconds)": *[^,]*' "$scratch/report.json" | tail -n 3 | paste -sd' ')"
+
+start_job 60000
+start_workers
+until_trains
+ip -n "$near" link set link0 down
+cut=$SECONDS
+for place in "${!pids[@]}"; do
+    status=0
+    wait "${pids[place]}" || status=$?
+    ((status == 1)) || fail "node $place of a job whose network was cut ended with exit code $status, expected 1"
+done
+pids=()
+((SECONDS - cut <= 12)) || fail "the nodes took $((SECONDS - cut)) s to see that the network was cut"
+for log in manager server; do
+    grep -qE 'worker [01] .*its host has not answered' "$scratch/$log.log" || fail "the $log does not name a lost worker"
+done
+for log in worker-0 worker-1; do
+    grep -qE '(manager|server 0) .*its host has not answered' "$scratch/$log.log" || fail "$log does not name who is lost"
+done
+echo "a cut network is noticed by all within $((SECONDS - cut)) s: $(tail -n 1 "$scratch/manager.log")"

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use keyrange_transport::link::{Link, WORD_BYTES};
 use keyrange_transport::tcp::{Listener, TcpConfig, TcpLink, connect};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 const ROUNDS: usize = 9;
@@ -129,6 +129,8 @@ fn sockets() -> (TcpStream, TcpStream) {
     let (b, _) = listener.accept(deadline).expect("a connection");
     for socket in [&a, &b] {
         socket.set_nodelay(true).expect("nodelay");
+        // As the link does for itself; where it is forbidden both are slow.
+        let _ = sockopt::set_tcp_congestion(socket, "reno");
     }
     (a, b)
 }

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -191,6 +192,12 @@ pub trait Link: Send {
     /// True while [`Link::park_fds`] must also be watched for writability (unsent bytes on a socket).
     fn wants_writable(&self) -> bool {
         false
+    }
+
+    /// Set if [`Link::progress`] must be called this often even while parked, because no descriptor reports what it looks
+    /// for: a host that no longer answers.
+    fn look_every(&self) -> Option<Duration> {
+        None
     }
 
     /// Lends a slab to the peer, so that frames sent after this may name ranges of it ([`crate::region::LentRange`]).

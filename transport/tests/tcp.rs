@@ -204,6 +204,28 @@ fn a_killed_process_is_a_lost_peer() {
 }
 
 #[test]
+fn a_peer_that_does_not_read_is_not_gone_however_long() {
+    let (a, mut socket) = sockets();
+    let peer_timeout = Duration::from_secs(1);
+    let mut link = TcpLink::new(a, &TcpConfig { peer_timeout, ..config(1 << 16) }).unwrap();
+    let sent = conformance::fill(&mut link, &[5; 3000]);
+    let until = Instant::now() + 3 * peer_timeout;
+    while Instant::now() < until {
+        assert_eq!(link.progress(), Ok(()));
+        std::thread::yield_now();
+    }
+    let reader = std::thread::spawn(move || {
+        let mut wire = Vec::new();
+        socket.read_to_end(&mut wire).unwrap();
+        wire.len()
+    });
+    conformance::flush(&mut link);
+    link.close();
+    drop(link);
+    assert_eq!(reader.join().unwrap(), sent as usize * 3008_usize.next_multiple_of(64) + 64);
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let first = Listener::bind(ADDRESS.parse().unwrap()).unwrap();
     let error = Listener::bind(first.address()).unwrap_err();

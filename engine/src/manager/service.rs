@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use keyrange_transport::tcp::HostWatch;
 use rustix::event::{PollFd, PollFlags};
 use thiserror::Error;
 
@@ -159,6 +160,7 @@ struct Peer {
     stream: Stream,
     reader: LineReader,
     writer: LineWriter,
+    host: Option<HostWatch>,
     /// Everything is said; what is still to be sent is sent, what comes is ignored.
     closing: bool,
 }
@@ -211,9 +213,26 @@ impl Service {
         for (connection, flags) in ready {
             self.serve(connection, flags, &mut out);
         }
+        self.look_at_hosts(&mut out);
         self.core.tick(self.began.elapsed(), &mut out);
         self.perform(out);
         Ok(())
+    }
+
+    /// Nodes whose hosts have vanished are lost.
+    fn look_at_hosts(&mut self, out: &mut Vec<Output>) {
+        let mut gone = Vec::new();
+        for (&connection, peer) in &mut self.connections {
+            if let Some(host) = &mut peer.host
+                && let Err(silence) = host.look(peer.stream.as_fd())
+            {
+                gone.push((connection, silence));
+            }
+        }
+        for (connection, silence) in gone {
+            self.connections.remove(&connection);
+            self.core.lost(connection, &silence, out);
+        }
     }
 
     /// The connections that are ready, and for what.
@@ -238,11 +257,10 @@ impl Service {
     }
 
     fn adopt(&mut self, stream: Stream) {
-        if stream.set_nonblocking(true).is_err() {
-            return;
-        }
-        let peer =
-            Peer { stream, reader: LineReader::default(), writer: LineWriter::default(), closing: false };
+        // A socket that refuses these is closed already; a node that was to register over it comes again or is missed.
+        let (Ok(()), Ok(host)) = (stream.set_nonblocking(true), stream.watch_host()) else { return };
+        let (reader, writer) = (LineReader::default(), LineWriter::default());
+        let peer = Peer { stream, reader, writer, host, closing: false };
         self.connections.insert(self.next, peer);
         self.next += 1;
     }

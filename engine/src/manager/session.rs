@@ -296,8 +296,11 @@ fn listen(mut stream: Stream, notices: &Notices, voice: &SocketVoice) {
 
 fn listen_until_end(stream: &mut Stream, notices: &Notices, voice: &SocketVoice) -> Result<(), String> {
     let mut reader = LineReader::default();
+    let mut host = stream.watch_host().map_err(|error| error.to_string())?;
     let mut heartbeat_at = Instant::now();
     loop {
+        // The heartbeats are there to be acknowledged, so a host that vanished shows here.
+        host.as_mut().map_or(Ok(()), |host| host.look(stream.as_fd()))?;
         let now = Instant::now();
         if now >= heartbeat_at {
             voice.say(&ToManager::Heartbeat)?;

@@ -8,7 +8,12 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyrange_transport::tcp::HostWatch;
+
 use super::address::Address;
+
+/// A host that has not answered for this long is gone. A stopped process is not: its host answers for it.
+pub const HOST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Between two attempts to reach somebody who does not listen yet.
 const RETRY_EVERY: Duration = Duration::from_millis(10);
@@ -57,6 +62,14 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
+        }
+    }
+
+    /// Begins to watch over the peer's host, if it is another's: a Unix socket needs no watch.
+    pub fn watch_host(&self) -> io::Result<Option<HostWatch>> {
+        match self {
+            Stream::Unix(_) => Ok(None),
+            Stream::Tcp(socket) => HostWatch::new(socket.as_fd(), HOST_PATIENCE).map(Some),
         }
     }
 

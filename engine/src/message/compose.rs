@@ -4,11 +4,15 @@
 //! `i` of the frame is byte `i - WORD_BYTES` of the body. The frame's length was computed before (`Layout::frame_bytes` or
 //! the payload's length). Each returns the tag to commit with.
 
+use std::io::IoSlice;
 use std::ops::Range;
 
 use keyrange_transport::link::WORD_BYTES;
 
-use super::{HEADER_BYTES, Header, KeyPart, Layout, pad64};
+use super::{HEADER_BYTES, Header, KeyPart, Layout, PARTS_MAX, pad64};
+
+/// Padding between the parts of a gathered frame, less than a line each.
+static ZEROS: [u8; 64] = [0; 64];
 
 /// The bytes of the body at these positions of the frame.
 #[inline]
@@ -45,6 +49,37 @@ pub fn compose<V: bytemuck::Pod>(
     compose_header(body, header)
 }
 
+/// Hands `send` the tag and the parts of a frame with keys and value arrays, from where they lie: in order and gapless, they are the body
+/// that [`compose`] would write.
+pub fn gather<V: bytemuck::Pod, R>(
+    header: &Header,
+    keys: KeyPart<'_>,
+    arrays: &[&[V]],
+    layout: &Layout,
+    send: impl FnOnce(u32, &[IoSlice<'_>]) -> R,
+) -> R {
+    let signature;
+    let key_bytes: &[u8] = match keys {
+        KeyPart::List(list) => bytemuck::cast_slice(list),
+        KeyPart::Signature(value) => {
+            signature = value.to_le_bytes();
+            &signature
+        }
+        KeyPart::Contiguous(_) => &[],
+    };
+    let mut parts = [IoSlice::new(&[]); 2 + 2 * PARTS_MAX];
+    parts[0] = IoSlice::new(&bytemuck::bytes_of(header)[WORD_BYTES..]);
+    parts[1] = IoSlice::new(key_bytes);
+    let (mut count, mut end) = (2, HEADER_BYTES + key_bytes.len());
+    for (part, array) in arrays.iter().enumerate().filter(|(_, array)| !array.is_empty()) {
+        let place = layout.array(part);
+        parts[count] = IoSlice::new(&ZEROS[..place.start - end]);
+        parts[count + 1] = IoSlice::new(bytemuck::cast_slice(array));
+        (count, end) = (count + 2, place.end);
+    }
+    send(header.checksum(), &parts[..count])
+}
+
 /// Writes header and payload; the frame must be `HEADER_BYTES + payload.len()` long.
 #[inline]
 pub fn compose_bytes(body: &mut [u8], header: &Header, payload: &[u8]) -> u32 {
@@ -58,4 +93,41 @@ pub fn compose_call(body: &mut [u8], header: &Header, verb: &str, arguments: &[u
     body_part(body, HEADER_BYTES..HEADER_BYTES + verb.len()).copy_from_slice(verb.as_bytes());
     body_part(body, arguments_at..arguments_at + arguments.len()).copy_from_slice(arguments);
     compose_header(body, &Header { key_count: verb.len() as u32, ..*header })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key_range::KeyRange;
+    use crate::message::Kind;
+
+    #[test]
+    fn a_gathered_frame_has_the_bytes_of_a_composed_one() {
+        let list: Vec<u64> = (0..40).collect();
+        let header = Header { parts: 1, ..Header::new(Kind::Push) };
+        for parts in 0..=PARTS_MAX {
+            for values in [0, 1, 15, 16, 17, 40] {
+                let array: Vec<f32> = (0..values).map(|value| value as f32 + 1.0).collect();
+                let arrays = [array.as_slice(); PARTS_MAX];
+                let keys = [
+                    (KeyPart::Contiguous(KeyRange::ALL), 0),
+                    (KeyPart::Signature(7), 16),
+                    (KeyPart::List(&list[..values]), 8 * values),
+                ];
+                for (keys, key_bytes) in keys {
+                    let layout = Layout::new(key_bytes, 4 * values, parts);
+                    let mut body = vec![0; layout.frame_bytes - WORD_BYTES];
+                    let tag = compose(&mut body, &header, keys, &arrays[..parts], &layout);
+                    let gathered = gather(&header, keys, &arrays[..parts], &layout, |tag, pieces| {
+                        (tag, pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>())
+                    });
+                    assert_eq!(
+                        gathered,
+                        (tag, body),
+                        "{parts} arrays of {values} values, {key_bytes} bytes of keys"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The links of one thread, numbered by peer: where a core's frames go and where they come from.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -29,6 +29,21 @@ impl Slot {
     #[inline]
     fn up(&mut self) -> Option<&mut Box<dyn Link>> {
         if self.end.is_none() { self.link.as_mut() } else { None }
+    }
+
+    /// What a frame that was not taken means. A link that ended stays where it is (a frame of it may be held just now) until
+    /// `take_end`.
+    fn refused(&mut self, error: SendError) -> OutboxError {
+        let end = match error {
+            SendError::Full => return OutboxError::Full,
+            SendError::Ended(end) => end,
+            // Cores cut their frames to the link's limit, so only a bug of ours gets here.
+            SendError::TooLarge { got, max } => {
+                LinkEnd::Protocol(format!("a frame of {got} bytes is needed, the link carries at most {max}"))
+            }
+        };
+        self.end = Some(end);
+        OutboxError::Gone
     }
 }
 
@@ -187,7 +202,7 @@ impl Links {
         let bytes: *const [u8] = link.bytes(frame);
         // SAFETY: the bytes lie in the receive ring of a link in `self.slots`, a mapping of its own that neither
         // moves nor is unmapped while the link lives, and whose contents the link leaves alone until `release`, which
-        // `try_turn` calls after this function. Meanwhile `Sender` reaches the links only through claim and commit, which
+        // `try_turn` calls after this function. Meanwhile `Sender` reaches the links only through claim, commit and try_send, which
         // touch the sending direction's memory, and resolve, which reads memory of the peer's; it can neither release nor drop nor replace a link.
         let bytes = unsafe { &*bytes };
         handle(peer, bytes, &mut Sender(&mut self.slots))
@@ -217,6 +232,14 @@ impl Outbox for Sender<'_> {
         send(self.0, to, frame_bytes, fill)
     }
 
+    fn gathers(&self, to: PeerId) -> bool {
+        gathers(self.0, to)
+    }
+
+    fn send_parts(&mut self, to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+        send_parts(self.0, to, tag, parts)
+    }
+
     #[inline]
     fn lends(&self, to: PeerId, slab: u32) -> bool {
         self.0.get(to.0 as usize).is_some_and(|slot| slot.lent.contains(&slab))
@@ -238,6 +261,14 @@ impl Outbox for Links {
         send(&mut self.slots, to, frame_bytes, fill)
     }
 
+    fn gathers(&self, to: PeerId) -> bool {
+        gathers(&self.slots, to)
+    }
+
+    fn send_parts(&mut self, to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+        send_parts(&mut self.slots, to, tag, parts)
+    }
+
     #[inline]
     fn lends(&self, to: PeerId, slab: u32) -> bool {
         self.slots.get(to.0 as usize).is_some_and(|slot| slot.lent.contains(&slab))
@@ -246,6 +277,18 @@ impl Outbox for Links {
     fn resolve(&self, from: PeerId, range: &LentRange) -> Option<&[u8]> {
         self.slots.get(from.0 as usize)?.link.as_ref()?.resolve(range)
     }
+}
+
+/// A socket copies what it is given, so a copy into a frame before that would be one too many.
+fn gathers(slots: &[Slot], to: PeerId) -> bool {
+    let link = slots.get(to.0 as usize).and_then(|slot| slot.link.as_ref());
+    link.is_some_and(|link| link.kind() == CarrierKind::Tcp)
+}
+
+fn send_parts(slots: &mut [Slot], to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+    let Some(slot) = slots.get_mut(to.0 as usize) else { return Err(OutboxError::Gone) };
+    let Some(link) = slot.up() else { return Err(OutboxError::Gone) };
+    link.try_send(tag, parts).map_err(|error| slot.refused(error))
 }
 
 #[inline]
@@ -257,20 +300,12 @@ fn send(
 ) -> Result<(), OutboxError> {
     let Some(slot) = slots.get_mut(to.0 as usize) else { return Err(OutboxError::Gone) };
     let Some(link) = slot.up() else { return Err(OutboxError::Gone) };
-    let end = match link.try_claim(frame_bytes) {
+    match link.try_claim(frame_bytes) {
         Ok(memory) => {
             let tag = fill(memory);
             link.commit(tag);
-            return Ok(());
+            Ok(())
         }
-        Err(SendError::Full) => return Err(OutboxError::Full),
-        Err(SendError::Ended(end)) => end,
-        // Cores cut their frames to the link's limit, so only a bug of ours gets here.
-        Err(SendError::TooLarge { got, max }) => {
-            LinkEnd::Protocol(format!("a frame of {got} bytes is needed, the link carries at most {max}"))
-        }
-    };
-    // The link stays where it is (a frame of it may be held just now) until `take_end`.
-    slot.end = Some(end);
-    Err(OutboxError::Gone)
+        Err(error) => Err(slot.refused(error)),
+    }
 }

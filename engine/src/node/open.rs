@@ -7,14 +7,10 @@ use keyrange_transport::link::Link;
 use keyrange_transport::shm::{self, RingConfig};
 use keyrange_transport::tcp::{TcpConfig, TcpLink};
 
-use crate::manager::stream::Stream;
+use crate::manager::stream::{HOST_PATIENCE, Stream};
 
 /// Both ends exchange their rings at once, so this is only for a peer that hangs.
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A host that does not answer for this long is gone. Linux counts a stopped peer with a full window among those, so it
-/// must be longer than people stop a process for; the death of a process surfaces at once, by its closed socket.
-const HOST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The settings of a ring on shared memory.
 pub(crate) fn ring_config(ring_bytes: u32) -> RingConfig {
@@ -44,7 +40,7 @@ pub(crate) fn open(
             let config = TcpConfig {
                 ring_bytes,
                 peer_ring_bytes: ring_bytes,
-                peer_timeout: HOST_DEADLINE,
+                peer_timeout: HOST_PATIENCE,
                 ..TcpConfig::default()
             };
             match TcpLink::new(socket, &config) {

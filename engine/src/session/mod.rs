@@ -9,6 +9,9 @@
 
 mod received;
 
+use std::io::IoSlice;
+
+use keyrange_transport::link::WORD_BYTES;
 use keyrange_transport::region::LentRange;
 
 pub use received::{Outcome, Received, Verdict, WINDOW_MAX};
@@ -40,6 +43,25 @@ pub trait Outbox {
         frame_bytes: usize,
         fill: &mut dyn FnMut(&mut [u8]) -> u32,
     ) -> Result<(), OutboxError>;
+
+    /// Whether large frames to `to` are better sent from where their parts lie, because the carrier copies them anyway.
+    fn gathers(&self, to: PeerId) -> bool {
+        let _ = to;
+        false
+    }
+
+    /// Sends one frame of these parts, everything behind the carrier's word, one after the other.
+    fn send_parts(&mut self, to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+        let body_bytes: usize = parts.iter().map(|part| part.len()).sum();
+        self.send(to, WORD_BYTES + body_bytes, &mut |mut body| {
+            for part in parts {
+                let (place, rest) = body.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                body = rest;
+            }
+            tag
+        })
+    }
 
     /// Whether frames to `to` may name ranges of slab `slab` in place of their bytes.
     fn lends(&self, to: PeerId, slab: u32) -> bool {

@@ -10,12 +10,15 @@ use super::session::{CALLS_MAX, Flight, ROW_BYTES_MAX, Row};
 use crate::key_range::{Key, KeyRange};
 use crate::message::{
     Element, Flags, HEADER_BYTES, Header, KeyPart, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, compose,
-    compose_bytes, compose_call, pad64, value_bytes,
+    compose_bytes, compose_call, gather, pad64, value_bytes,
 };
 use crate::session::{Outbox, OutboxError, PeerId};
 
 /// Lists shorter than this always travel whole: looking up a signature costs more.
 pub(crate) const CACHED_KEYS_MIN: usize = 32;
+
+/// Frames shorter than this are always written in one piece: a copy costs less than a system call of their own.
+const GATHERED_BYTES_MIN: usize = 16 << 10;
 
 impl WorkerCore {
     /// Pushes the row of one key at once, or says [`SubmitError::Busy`] and keeps nothing: the cheapest request there
@@ -320,6 +323,9 @@ fn send_arrays<V: Element>(
     }
     let arrays = &arrays[..body.parts.len()];
     let layout = Layout::new(key_bytes, rows.len() * width * size_of::<V>(), arrays.len());
+    if layout.frame_bytes >= GATHERED_BYTES_MIN && out.gathers(peer) {
+        return gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts));
+    }
     out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))
 }
 

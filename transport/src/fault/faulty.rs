@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use super::FaultPlan;
 use super::plan::Fate;
@@ -271,6 +272,10 @@ impl<L: Link> Link for Faulty<L> {
 
     fn wants_writable(&self) -> bool {
         self.inner.wants_writable()
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        self.inner.look_every()
     }
 
     fn lend(&mut self, slab: &Slab) -> Result<(), LendError> {

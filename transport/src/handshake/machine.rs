@@ -90,12 +90,81 @@ fn same_proof(expected: &[u8; PROOF_BYTES], got: &[u8]) -> bool {
     got.len() == PROOF_BYTES && bool::from(expected.ct_eq(got))
 }
 
-#[derive(Debug)]
-enum InitiatorState {
-    AwaitAnswer,
-    AwaitWelcome { answer: Vec<u8>, peer: Peer },
+/// How far a side has come.
+#[derive(Debug, Default)]
+enum Progress {
+    #[default]
+    Open,
     Done(Peer),
     Failed,
+}
+
+/// What both sides have: bytes that come, bytes to send, and how far it is.
+#[derive(Debug, Default)]
+struct Talk {
+    inbox: Inbox,
+    output: Vec<u8>,
+    progress: Progress,
+}
+
+/// What differs between the sides; all else is in `impl Side` below.
+trait Steps {
+    fn talk(&self) -> &Talk;
+    fn talk_mut(&mut self) -> &mut Talk;
+    /// Takes a whole message; the peer comes with the last one.
+    fn step(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<Option<Peer>, HandshakeError>;
+    /// What the peer is told about an error.
+    fn refusal_for(error: &HandshakeError) -> Option<Refusal>;
+    fn due(&self) -> &'static str;
+}
+
+impl<S: Steps> Side for S {
+    fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.talk_mut().output)
+    }
+
+    fn wanted_bytes(&self) -> usize {
+        match self.talk().progress {
+            Progress::Open => self.talk().inbox.wanted_bytes(),
+            Progress::Done(_) | Progress::Failed => 0,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
+        let message = self.talk_mut().inbox.feed(bytes);
+        let stepped = message.and_then(|message| match message {
+            Some((kind, bytes)) => self.step(kind, bytes),
+            None => Ok(None),
+        });
+        let talk = self.talk_mut();
+        match stepped {
+            Ok(None) => Ok(()),
+            Ok(Some(peer)) => {
+                talk.progress = Progress::Done(peer);
+                Ok(())
+            }
+            Err(error) => {
+                talk.progress = Progress::Failed;
+                talk.output.extend(S::refusal_for(&error).map(encode_refusal).into_iter().flatten());
+                Err(error)
+            }
+        }
+    }
+
+    fn peer(&self) -> Option<&Peer> {
+        match &self.talk().progress {
+            Progress::Done(peer) => Some(peer),
+            Progress::Open | Progress::Failed => None,
+        }
+    }
+
+    fn received_bytes(&self) -> usize {
+        self.talk().inbox.bytes.len()
+    }
+
+    fn waiting_for(&self) -> &'static str {
+        self.due()
+    }
 }
 
 /// The side that connected.
@@ -104,9 +173,9 @@ pub struct Initiator {
     credentials: Credentials,
     opening: Hello,
     hello: Vec<u8>,
-    output: Vec<u8>,
-    inbox: Inbox,
-    state: InitiatorState,
+    /// The peer's answer and what it says of the peer, which the welcome is to prove.
+    answered: Option<(Vec<u8>, Peer)>,
+    talk: Talk,
 }
 
 impl Initiator {
@@ -120,15 +189,8 @@ impl Initiator {
         check_local(&identity)?;
         let opening = Hello { job: credentials.job, identity, request, nonce };
         let hello = opening.encode(Kind::Hello);
-        let output = hello.clone();
-        Ok(Initiator {
-            credentials,
-            opening,
-            hello,
-            output,
-            inbox: Inbox::default(),
-            state: InitiatorState::AwaitAnswer,
-        })
+        let talk = Talk { output: hello.clone(), ..Talk::default() };
+        Ok(Initiator { credentials, opening, hello, answered: None, talk })
     }
 
     fn refused(&self, refusal: Refusal) -> HandshakeError {
@@ -140,14 +202,24 @@ impl Initiator {
             Refusal::Malformed | Refusal::Version => HandshakeError::RefusedAsMalformed,
         }
     }
+}
 
-    fn step(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<InitiatorState, HandshakeError> {
+impl Steps for Initiator {
+    fn talk(&self) -> &Talk {
+        &self.talk
+    }
+
+    fn talk_mut(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
+
+    fn step(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<Option<Peer>, HandshakeError> {
         let body = &bytes[PREFACE_BYTES..];
         if kind == Kind::Refusal {
             return Err(self.refused(decode_refusal(body)?));
         }
-        match std::mem::replace(&mut self.state, InitiatorState::Failed) {
-            InitiatorState::AwaitAnswer if kind == Kind::Answer => {
+        match self.answered.take() {
+            None if kind == Kind::Answer => {
                 let answer = Hello::decode(body)?;
                 if answer.job != self.opening.job || answer.request != self.opening.request {
                     return Err(HandshakeError::Malformed {
@@ -157,78 +229,36 @@ impl Initiator {
                     });
                 }
                 let own = proof(&self.credentials.secret, Prover::Initiator, &self.hello, &bytes);
-                self.output.extend_from_slice(&message(Kind::Proof, &own));
+                self.talk.output.extend_from_slice(&message(Kind::Proof, &own));
                 let peer = Peer { identity: answer.identity, request: answer.request };
-                Ok(InitiatorState::AwaitWelcome { answer: bytes, peer })
+                self.answered = Some((bytes, peer));
+                Ok(None)
             }
-            InitiatorState::AwaitWelcome { answer, peer } if kind == Kind::Welcome => {
+            Some((answer, peer)) if kind == Kind::Welcome => {
                 let expected = proof(&self.credentials.secret, Prover::Responder, &self.hello, &answer);
-                if !same_proof(&expected, body) {
-                    return Err(HandshakeError::WrongSecret);
-                }
-                Ok(InitiatorState::Done(peer))
+                if same_proof(&expected, body) { Ok(Some(peer)) } else { Err(HandshakeError::WrongSecret) }
             }
-            InitiatorState::AwaitAnswer => Err(unexpected(Kind::Answer, kind)),
-            _ => Err(unexpected(Kind::Welcome, kind)),
+            None => Err(unexpected(Kind::Answer, kind)),
+            Some(_) => Err(unexpected(Kind::Welcome, kind)),
         }
+    }
+
+    /// The responder keeps no state that an explanation could help.
+    fn refusal_for(_: &HandshakeError) -> Option<Refusal> {
+        None
+    }
+
+    fn due(&self) -> &'static str {
+        if self.answered.is_none() { "answer" } else { "welcome" }
     }
 }
 
-impl Side for Initiator {
-    fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output)
-    }
-
-    fn wanted_bytes(&self) -> usize {
-        match self.state {
-            InitiatorState::Done(_) | InitiatorState::Failed => 0,
-            _ => self.inbox.wanted_bytes(),
-        }
-    }
-
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
-        let result = match self.inbox.feed(bytes) {
-            Ok(None) => return Ok(()),
-            Ok(Some((kind, bytes))) => self.step(kind, bytes),
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(error) => {
-                self.state = InitiatorState::Failed;
-                Err(error)
-            }
-        }
-    }
-
-    fn peer(&self) -> Option<&Peer> {
-        match &self.state {
-            InitiatorState::Done(peer) => Some(peer),
-            _ => None,
-        }
-    }
-
-    fn received_bytes(&self) -> usize {
-        self.inbox.bytes.len()
-    }
-
-    fn waiting_for(&self) -> &'static str {
-        match self.state {
-            InitiatorState::AwaitAnswer => "answer",
-            _ => "welcome",
-        }
-    }
-}
-
+/// What the responder was told and answered, which the proof is to cover.
 #[derive(Debug)]
-enum ResponderState {
-    AwaitHello,
-    AwaitProof { hello: Vec<u8>, answer: Vec<u8>, opening: Hello },
-    Done(Peer),
-    Failed,
+struct Exchange {
+    hello: Vec<u8>,
+    answer: Vec<u8>,
+    opening: Hello,
 }
 
 /// The side that accepted the connection.
@@ -238,9 +268,8 @@ pub struct Responder {
     identity: Identity,
     served: Vec<CarrierKind>,
     nonce: Nonce,
-    output: Vec<u8>,
-    inbox: Inbox,
-    state: ResponderState,
+    exchange: Option<Exchange>,
+    talk: Talk,
 }
 
 impl Responder {
@@ -253,19 +282,12 @@ impl Responder {
         nonce: Nonce,
     ) -> Result<Self, HandshakeError> {
         check_local(&identity)?;
-        Ok(Responder {
-            credentials,
-            identity,
-            served: served.to_vec(),
-            nonce,
-            output: Vec::new(),
-            inbox: Inbox::default(),
-            state: ResponderState::AwaitHello,
-        })
+        let served = served.to_vec();
+        Ok(Responder { credentials, identity, served, nonce, exchange: None, talk: Talk::default() })
     }
 
     /// Answers every well-formed Hello alike, whatever its job.
-    fn answer(&mut self, hello: Vec<u8>) -> Result<ResponderState, HandshakeError> {
+    fn answer(&mut self, hello: Vec<u8>) -> Result<(), HandshakeError> {
         let opening = Hello::decode(&hello[PREFACE_BYTES..])?;
         let answer = Hello {
             job: opening.job,
@@ -274,20 +296,16 @@ impl Responder {
             nonce: self.nonce,
         }
         .encode(Kind::Answer);
-        self.output.extend_from_slice(&answer);
-        Ok(ResponderState::AwaitProof { hello, answer, opening })
+        self.talk.output.extend_from_slice(&answer);
+        self.exchange = Some(Exchange { hello, answer, opening });
+        Ok(())
     }
 
     /// Checks the proof first; only a peer that passed it learns anything else.
-    fn judge(
-        &mut self,
-        body: &[u8],
-        hello: &[u8],
-        answer: &[u8],
-        opening: Hello,
-    ) -> Result<ResponderState, HandshakeError> {
+    fn judge(&mut self, body: &[u8], exchange: Exchange) -> Result<Peer, HandshakeError> {
+        let Exchange { hello, answer, opening } = exchange;
         let secret = &self.credentials.secret;
-        if !same_proof(&proof(secret, Prover::Initiator, hello, answer), body) {
+        if !same_proof(&proof(secret, Prover::Initiator, &hello, &answer), body) {
             return Err(HandshakeError::WrongSecret);
         }
         if opening.job != self.credentials.job {
@@ -297,81 +315,43 @@ impl Responder {
         if !self.served.contains(&wanted) {
             return Err(HandshakeError::WrongCarrier { wanted });
         }
-        let own = proof(secret, Prover::Responder, hello, answer);
-        self.output.extend_from_slice(&message(Kind::Welcome, &own));
-        Ok(ResponderState::Done(Peer { identity: opening.identity, request: opening.request }))
-    }
-
-    fn step(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<ResponderState, HandshakeError> {
-        match std::mem::replace(&mut self.state, ResponderState::Failed) {
-            ResponderState::AwaitHello if kind == Kind::Hello => self.answer(bytes),
-            ResponderState::AwaitProof { hello, answer, opening } if kind == Kind::Proof => {
-                self.judge(&bytes[PREFACE_BYTES..], &hello, &answer, opening)
-            }
-            ResponderState::AwaitHello => Err(unexpected(Kind::Hello, kind)),
-            _ => Err(unexpected(Kind::Proof, kind)),
-        }
+        let own = proof(secret, Prover::Responder, &hello, &answer);
+        self.talk.output.extend_from_slice(&message(Kind::Welcome, &own));
+        Ok(Peer { identity: opening.identity, request: opening.request })
     }
 }
 
-/// What the peer is told about an error; nothing when it does not speak this protocol at all.
-fn refusal_for(error: &HandshakeError) -> Option<Refusal> {
-    match error {
-        HandshakeError::WrongVersion { .. } => Some(Refusal::Version),
-        HandshakeError::WrongSecret => Some(Refusal::Proof),
-        HandshakeError::WrongJob { .. } => Some(Refusal::Job),
-        HandshakeError::WrongCarrier { .. } => Some(Refusal::Carrier),
-        HandshakeError::Malformed { .. } => Some(Refusal::Malformed),
-        _ => None,
-    }
-}
-
-impl Side for Responder {
-    fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output)
+impl Steps for Responder {
+    fn talk(&self) -> &Talk {
+        &self.talk
     }
 
-    fn wanted_bytes(&self) -> usize {
-        match self.state {
-            ResponderState::Done(_) | ResponderState::Failed => 0,
-            _ => self.inbox.wanted_bytes(),
+    fn talk_mut(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
+
+    fn step(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<Option<Peer>, HandshakeError> {
+        match self.exchange.take() {
+            None if kind == Kind::Hello => self.answer(bytes).map(|()| None),
+            Some(exchange) if kind == Kind::Proof => self.judge(&bytes[PREFACE_BYTES..], exchange).map(Some),
+            None => Err(unexpected(Kind::Hello, kind)),
+            Some(_) => Err(unexpected(Kind::Proof, kind)),
         }
     }
 
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
-        let result = match self.inbox.feed(bytes) {
-            Ok(None) => return Ok(()),
-            Ok(Some((kind, bytes))) => self.step(kind, bytes),
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(error) => {
-                self.state = ResponderState::Failed;
-                self.output.extend(refusal_for(&error).map(encode_refusal).into_iter().flatten());
-                Err(error)
-            }
-        }
-    }
-
-    fn peer(&self) -> Option<&Peer> {
-        match &self.state {
-            ResponderState::Done(peer) => Some(peer),
+    /// Nothing when the peer does not speak this protocol at all.
+    fn refusal_for(error: &HandshakeError) -> Option<Refusal> {
+        match error {
+            HandshakeError::WrongVersion { .. } => Some(Refusal::Version),
+            HandshakeError::WrongSecret => Some(Refusal::Proof),
+            HandshakeError::WrongJob { .. } => Some(Refusal::Job),
+            HandshakeError::WrongCarrier { .. } => Some(Refusal::Carrier),
+            HandshakeError::Malformed { .. } => Some(Refusal::Malformed),
             _ => None,
         }
     }
 
-    fn received_bytes(&self) -> usize {
-        self.inbox.bytes.len()
-    }
-
-    fn waiting_for(&self) -> &'static str {
-        match self.state {
-            ResponderState::AwaitHello => "hello",
-            _ => "proof",
-        }
+    fn due(&self) -> &'static str {
+        if self.exchange.is_none() { "hello" } else { "proof" }
     }
 }

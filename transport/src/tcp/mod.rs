@@ -9,14 +9,17 @@
 //! Cost model: a small frame is staged by commit and leaves with the next [`progress`](crate::link::Link::progress)
 //! or park, together with all that was committed since: a lone round trip costs each side one write and one
 //! read that finds something, and a burst of small frames costs one write. Large frames go out at once from where they lie. The
-//! measurements behind the two limits are in `examples/tcp_figures.rs`.
+//! measurements behind the two limits are in `examples/tcp_figures.rs`. Writes are as long as they come: on a loopback without
+//! pacing, where every link sees to that, neither cutting them nor corking (`MSG_MORE`) nor larger socket buffers gain anything.
 //!
 //! Identity and trust are not established here: run [`crate::handshake`] on the socket first. Read `buffer`
-//! (the memory), `sender`, `receiver`, then `carrier` (the link itself) and `connect` (how sockets come about).
+//! (the memory), `sender`, `receiver`, `host` (whether the peer's host still answers), then `carrier` (the link itself) and
+//! `connect` (how sockets come about).
 
 mod buffer;
 mod carrier;
 mod connect;
+mod host;
 mod receiver;
 mod sender;
 
@@ -27,6 +30,7 @@ use thiserror::Error;
 
 pub use carrier::TcpLink;
 pub use connect::{Listener, connect};
+pub use host::HostWatch;
 
 use crate::region::RegionError;
 
@@ -40,8 +44,8 @@ pub struct TcpConfig {
     pub ring_bytes: usize,
     /// Bytes of the peer's receive ring, as its handshake said. A quarter of it bounds the frames sent.
     pub peer_ring_bytes: usize,
-    /// A peer whose host does not answer for this long is gone. Also the longest that a peer may leave us
-    /// unable to send because it does not read. Rounded up to whole seconds for probes of an idle link.
+    /// A peer whose host does not answer for this long is gone (on an idle link 5 s at the least). A peer that only does not read is
+    /// not: its host answers. See [`HostWatch`].
     pub peer_timeout: Duration,
     /// How long dropping a closed link may wait for its last bytes to reach the peer's host.
     pub linger: Duration,
@@ -52,7 +56,7 @@ impl Default for TcpConfig {
         TcpConfig {
             ring_bytes: 4 << 20,
             peer_ring_bytes: 4 << 20,
-            peer_timeout: Duration::from_secs(20),
+            peer_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(1),
         }
     }

@@ -17,10 +17,6 @@ const DIRECT_BYTES: usize = 16 << 10;
 /// Staged bytes from which on a commit does not wait for the next progress.
 const FLUSH_BYTES: usize = 64 << 10;
 
-/// No write is longer. On loopback a stream of writes that exceed one segment (65,483 bytes) by a little was measured at
-/// less than a third of the rate of writes that fit one, on bare sockets too.
-const WRITE_BYTES_MAX: usize = 60 << 10;
-
 /// The most pieces one vectored write takes; a frame of more pieces is staged.
 const PIECES_MAX: usize = 64;
 
@@ -36,12 +32,6 @@ pub(super) fn padded(frame_bytes: usize) -> usize {
 
 fn word(frame_bytes: u32, tag: u32) -> [u8; WORD_BYTES] {
     (u64::from(tag) << 32 | u64::from(frame_bytes)).to_le_bytes()
-}
-
-/// How long each of the equal writes of `bytes` bytes is.
-fn share(bytes: usize) -> usize {
-    let writes = bytes.div_ceil(WRITE_BYTES_MAX).max(1);
-    bytes.div_ceil(writes).next_multiple_of(FRAME_ALIGN)
 }
 
 #[derive(Debug)]
@@ -65,17 +55,11 @@ impl Sender {
 
     /// Gives staged bytes to the socket, as many as it takes now.
     pub fn flush(&mut self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
-        let share = share(self.staged.len());
         while !self.staged.is_empty() {
-            let bytes = &self.staged.filled()[..share.min(self.staged.len())];
-            let asked = bytes.len();
-            match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(socket, self.staged.filled(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(sent) => {
                     self.writes += 1;
                     self.staged.consume_to(self.staged.start() + sent as u64);
-                    if sent < asked {
-                        break;
-                    }
                 }
                 Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => break,
                 Err(error) => return Err(error),
@@ -164,18 +148,15 @@ impl Sender {
         let staged_bytes = self.staged.len();
         let frame = || std::iter::once(head).chain(parts.iter().map(|part| &part[..])).chain([pad]);
         let total = staged_bytes + frame().map(<[u8]>::len).sum::<usize>();
-        let share = share(total);
         let mut sent = 0;
         while sent < total {
             let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-            let (mut count, mut passed, mut left) = (0, sent, share);
+            let (mut count, mut passed) = (0, sent);
             for piece in std::iter::once(self.staged.filled()).chain(frame()) {
                 let rest = &piece[passed.min(piece.len())..];
                 passed -= passed.min(piece.len());
-                let now = &rest[..left.min(rest.len())];
-                left -= now.len();
-                if !now.is_empty() {
-                    pieces[count] = IoSlice::new(now);
+                if !rest.is_empty() {
+                    pieces[count] = IoSlice::new(rest);
                     count += 1;
                 }
             }
@@ -184,9 +165,6 @@ impl Sender {
                 Ok(now) => {
                     self.writes += 1;
                     sent += now;
-                    if now < share - left {
-                        break;
-                    }
                 }
                 Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => break,
                 Err(error) => return Err(error),

@@ -25,7 +25,7 @@ pub struct WaitConfig {
 /// Why [`Waiter::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// Poll again: it spun or yielded, or something came before it could sleep.
+    /// Poll again: it spun or yielded, something came before it could sleep, or a link wants a look.
     Poll,
     /// It slept and was woken; [`Waiter::ready`] says by what.
     Ready,
@@ -185,16 +185,20 @@ impl Waiter {
         let mut prepared = 0usize;
         let mut sleep = true;
         let mut failure = None;
+        let mut look_every: Option<Duration> = None;
         links.each_link(&mut |link| {
             if sleep {
                 sleep = link.prepare_park();
                 prepared += usize::from(sleep);
+                look_every = look_every.into_iter().chain(link.look_every()).min();
                 if let Err(error) = self.follow_writability(link) {
                     failure = Some(error);
                 }
             }
         });
-        let slept = if failure.is_none() && sleep { self.sleep(deadline) } else { Ok(Woken::Poll) };
+        let look = look_every.map(|pause| Instant::now() + pause).filter(|&look| look < deadline);
+        let slept =
+            if failure.is_none() && sleep { self.sleep(look.unwrap_or(deadline)) } else { Ok(Woken::Poll) };
         links.each_link(&mut |link| {
             if prepared > 0 {
                 prepared -= 1;
@@ -204,12 +208,14 @@ impl Waiter {
         if let Some(error) = failure {
             return Err(error);
         }
-        let woken = slept?;
-        if woken != Woken::TimedOut {
-            // A park that timed out found nothing to be patient for: the next wait parks at once.
-            self.worked();
+        // A park that timed out found nothing to be patient for: the next wait parks at once.
+        match slept? {
+            Woken::TimedOut => Ok(if look.is_some() { Woken::Poll } else { Woken::TimedOut }),
+            woken => {
+                self.worked();
+                Ok(woken)
+            }
         }
-        Ok(woken)
     }
 
     /// Asks epoll for writability of a socket exactly while its link has unsent bytes.

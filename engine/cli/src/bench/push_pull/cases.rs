@@ -17,7 +17,8 @@ use keyrange::worker::{Keys, Options, TableHandle};
 use keyrange_kernels::dense;
 
 use super::super::limits::{
-    hand_over_bytes_per_second, ping_pong_ns, random_lines_per_second, socket_trips_seconds, thread_cpu,
+    hand_over_bytes_per_second, ping_pong_ns, random_lines_per_second, socket_stream_seconds,
+    socket_trips_seconds, thread_cpu,
 };
 use super::super::options::LinkCarrier;
 use super::super::report::{median, median_ratio, size};
@@ -43,6 +44,16 @@ const NEW_LISTS: usize = 10;
 
 /// A server that has done its work parks within this time; then its core is free for a limit.
 const PARKED_AFTER: Duration = Duration::from_millis(5);
+
+/// Messages of the bare sockets beside dense pushes and pulls: the frames these travel in, with rings of usual size.
+const BARE_MESSAGE_BYTES: usize = 256 << 10;
+const BARE_MESSAGES: u64 = 1000;
+const BARE: &str = "a stream over bare sockets";
+
+fn bare_bytes_per_second(other_core: usize) -> io::Result<f64> {
+    let seconds = socket_stream_seconds(other_core, BARE_MESSAGE_BYTES, BARE_MESSAGES)?;
+    Ok((BARE_MESSAGES * BARE_MESSAGE_BYTES as u64) as f64 / seconds)
+}
 
 /// What is rated: the words for the table, and how many items a call of the work does.
 struct Subject {
@@ -307,21 +318,30 @@ impl<'a> Bench<'a> {
         let mut memory = PlainTable::new(values, parts);
         let subject =
             |verb: &str, limit| Subject { request: format!("{verb} {what}"), items, per_call, limit };
+        // What moves whole arrays over tcp cannot be faster than sockets that move nothing else.
+        let bare = items == "bytes" && self.args.carrier == LinkCarrier::Tcp;
+        let core = self.figures.cores[1];
         let push = |worker: &mut Worker, round, array: Vec<f32>| {
             worker.push(table, keys(round), vec![array], Options::default())
         };
         self.rate(
-            subject("push", "adding in memory"),
+            subject("push", if bare { BARE } else { "adding in memory" }),
             |worker, calls| pipeline.run(worker, calls, push),
-            || Ok(memory.walks_per_second(dense::add) * per_call as f64),
+            || match bare {
+                true => bare_bytes_per_second(core),
+                false => Ok(memory.walks_per_second(dense::add) * per_call as f64),
+            },
         )?;
         let pull = |worker: &mut Worker, round, array: Vec<f32>| {
             worker.pull(table, keys(round), array, Options::default())
         };
         self.rate(
-            subject("pull", "copying in memory"),
+            subject("pull", if bare { BARE } else { "copying in memory" }),
             |worker, calls| pipeline.run(worker, calls, pull),
-            || Ok(memory.walks_per_second(|to, from| to.copy_from_slice(from)) * per_call as f64),
+            || match bare {
+                true => bare_bytes_per_second(core),
+                false => Ok(memory.walks_per_second(|to, from| to.copy_from_slice(from)) * per_call as f64),
+            },
         )?;
         Ok(self.worker.drop_table(table, LIMIT)?)
     }
