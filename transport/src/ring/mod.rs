@@ -19,7 +19,7 @@ mod mapped;
 mod producer;
 pub mod sync;
 
-pub use consumer::Consumer;
+pub use consumer::{Consumer, Taken};
 pub use layout::{Descriptor, LINE_BYTES, RingMemory, frame_bytes_max, padded};
 #[cfg(not(loom))]
 pub use mapped::MappedRing;
