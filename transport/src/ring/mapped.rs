@@ -63,7 +63,7 @@ impl RingMemory for MappedRing {
     fn word(&self, position: u64) -> &AtomicU64 {
         debug_assert!(position.is_multiple_of(super::LINE_BYTES));
         // SAFETY: `at` stays inside the first view, positions are multiples of 64, and a record's first 8 bytes are
-        // accessed through atomics only: `claim_bytes` and `send` leave them out.
+        // accessed through atomics only: `claimed_bytes` leaves them out.
         unsafe { &*self.at(position).cast::<AtomicU64>() }
     }
 
