@@ -67,7 +67,7 @@ impl<L: Link> Drop for Partner<L> {
 
 fn answer<L: Link>(link: &mut L, frame: Frame) {
     let payload = &link.bytes(&frame)[WORD_BYTES..];
-    if frame.tag != ANSWER {
+    if frame.tag() != ANSWER {
         black_box(sum(payload));
         return link.release(frame);
     }

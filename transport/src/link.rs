@@ -82,15 +82,49 @@ pub enum LendError {
 
 /// A received frame: a place in the ring, not yet released. Read it with [`Link::bytes`].
 ///
-/// Frames are numbered by their byte position in the stream, so a stale handle is detected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Frames are numbered by their byte position in the stream, so a stale handle is detected. Two words, so that it travels
+/// in registers: copied through memory as one vector right after it was written in pieces, it would stall the processor.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
+    position: u64,
+    word: u64,
+}
+
+impl Frame {
+    /// The frame at `position` whose carrier's word is `word`.
+    #[inline(always)]
+    pub(crate) fn new(position: u64, word: u64) -> Self {
+        Self { position, word }
+    }
+
     /// Position of the frame's first byte since the link began.
-    pub position: u64,
+    #[inline(always)]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Length including the carrier's word, excluding padding.
-    pub len: u32,
+    #[inline(always)]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "no frame is empty: it holds the carrier's word at least"
+    )]
+    pub fn len(&self) -> u32 {
+        self.word as u32
+    }
+
     /// The tag the sender gave at commit.
-    pub tag: u32,
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        (self.word >> 32) as u32
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { position, .. } = self;
+        write!(f, "Frame {{ position: {position}, len: {}, tag: {} }}", self.len(), self.tag())
+    }
 }
 
 /// Which carrier moves the bytes.

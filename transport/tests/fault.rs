@@ -39,8 +39,8 @@ fn tags_received(from: &mut impl Link, to: &mut impl Link, frames: u32) -> Vec<u
         from.progress().unwrap();
         to.progress().unwrap();
         while let Some(frame) = to.try_recv().unwrap() {
-            assert_eq!(to.bytes(&frame)[WORD_BYTES..], frame.tag.to_le_bytes());
-            tags.push(frame.tag);
+            assert_eq!(to.bytes(&frame)[WORD_BYTES..], frame.tag().to_le_bytes());
+            tags.push(frame.tag());
             to.release(frame);
         }
     }
@@ -124,7 +124,7 @@ fn a_kill_ends_both_sides_after_exactly_so_many_frames() {
         let _ = b.progress();
         match b.try_recv() {
             Ok(Some(frame)) => {
-                tags.push(frame.tag);
+                tags.push(frame.tag());
                 b.release(frame);
             }
             Ok(None) => {}

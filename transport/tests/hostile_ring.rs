@@ -4,8 +4,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use keyrange_transport::link::{LinkEnd, SendError};
-use keyrange_transport::ring::{Consumer, MappedRing, Producer};
+use keyrange_transport::link::{Frame, LinkEnd, SendError};
+use keyrange_transport::ring::{Consumer, MappedRing, Producer, Taken};
 use proptest::prelude::*;
 
 const RING_BYTES: usize = 4096;
@@ -22,6 +22,15 @@ fn ring() -> (MappedRing, MappedRing) {
 fn store(ring: &MappedRing, offset: usize, value: u64) {
     // SAFETY: callers give 8-aligned offsets inside the mapping; both sides access these words as atomics.
     unsafe { (*ring.as_ptr().add(offset).cast::<AtomicU64>()).store(value, Ordering::Release) };
+}
+
+/// The next frame, as a link takes it.
+fn next(consumer: &mut Consumer<MappedRing>) -> Result<Option<Frame>, LinkEnd> {
+    match consumer.take() {
+        Taken::Frame(frame) => Ok(Some(frame)),
+        Taken::Nothing => Ok(None),
+        Taken::Unclear => consumer.poll(),
+    }
 }
 
 #[test]
@@ -83,15 +92,15 @@ proptest! {
         let mut held = std::collections::VecDeque::new();
         for (line, word) in words {
             store(&theirs, line * 64, word);
-            while let Ok(Some(frame)) = consumer.poll() {
-                prop_assert_eq!(consumer.bytes(&frame).len(), frame.len as usize);
-                prop_assert!(frame.len >= 8 && frame.len as usize <= RING_BYTES / 4);
+            while let Ok(Some(frame)) = next(&mut consumer) {
+                prop_assert_eq!(consumer.bytes(&frame).len(), frame.len() as usize);
+                prop_assert!(frame.len() >= 8 && frame.len() as usize <= RING_BYTES / 4);
                 held.push_back(frame);
                 if held.len() > keep {
                     consumer.release(&held.pop_front().unwrap());
                 }
                 // An honest ring would be empty after this many lines; a hostile one may go round for ever.
-                if frame.position > 1 << 20 { break }
+                if frame.position() > 1 << 20 { break }
             }
         }
     }

@@ -80,7 +80,7 @@ fn drain(link: &mut ShmLink) -> (u32, LinkEnd) {
         let _ = link.progress();
         match link.try_recv() {
             Ok(Some(frame)) => {
-                assert_eq!(frame.tag, received);
+                assert_eq!(frame.tag(), received);
                 assert!(link.bytes(&frame)[WORD_BYTES..].iter().all(|&b| b == received as u8));
                 link.release(frame);
                 received += 1;
@@ -129,7 +129,7 @@ fn a_killed_peer_is_named_its_frames_arrive_and_nothing_is_left() {
             break frame;
         }
     };
-    assert_eq!(first.tag, 0);
+    assert_eq!(first.tag(), 0);
     kill(child);
     // The ring keeps what was committed, from the frame after the first.
     let mut expected = 1;
@@ -137,7 +137,7 @@ fn a_killed_peer_is_named_its_frames_arrive_and_nothing_is_left() {
         let _ = link.progress();
         match link.try_recv() {
             Ok(Some(frame)) => {
-                assert_eq!(frame.tag, expected);
+                assert_eq!(frame.tag(), expected);
                 assert!(link.bytes(&frame)[WORD_BYTES..].iter().all(|&b| b == expected as u8));
                 expected += 1;
             }

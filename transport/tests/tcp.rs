@@ -133,7 +133,7 @@ fn a_reset_is_a_lost_peer_and_what_came_before_is_delivered() {
     socket.peek(&mut [0; 8]).unwrap();
     drop(socket);
     let frame = conformance::receive(&mut link);
-    assert_eq!(frame.tag, 9);
+    assert_eq!(frame.tag(), 9);
     let end = conformance::end_of(&mut link);
     assert!(matches!(end, LinkEnd::PeerGone(_)), "{end:?}");
     assert_eq!(link.bytes(&frame).len(), 64, "a held frame stays readable after the end");

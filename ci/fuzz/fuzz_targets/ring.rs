@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbitrary::Arbitrary;
-use keyrange_transport::link::Frame;
-use keyrange_transport::ring::{Consumer, MappedRing, Producer};
+use keyrange_transport::link::{Frame, LinkEnd};
+use keyrange_transport::ring::{Consumer, MappedRing, Producer, Taken};
 use libfuzzer_sys::fuzz_target;
 
 const RING_BYTES: usize = 4096;
@@ -54,11 +54,20 @@ fn store(ring: &MappedRing, at: usize, value: u64) {
     unsafe { (*ring.as_ptr().add(at).cast::<AtomicU64>()).store(value, Ordering::Release) };
 }
 
+/// The next frame, as a link takes it.
+fn next(consumer: &mut Consumer<MappedRing>) -> Result<Option<Frame>, LinkEnd> {
+    match consumer.take() {
+        Taken::Frame(frame) => Ok(Some(frame)),
+        Taken::Nothing => Ok(None),
+        Taken::Unclear => consumer.poll(),
+    }
+}
+
 fn receive(consumer: &mut Consumer<MappedRing>, held: &mut VecDeque<Frame>, hold: usize) {
     for _ in 0..FRAMES_MAX {
-        let Ok(Some(frame)) = consumer.poll() else { return };
-        assert!(frame.len >= 8 && frame.len as usize <= RING_BYTES / 4);
-        assert_eq!(consumer.bytes(&frame).len(), frame.len as usize);
+        let Ok(Some(frame)) = next(consumer) else { return };
+        assert!(frame.len() >= 8 && frame.len() as usize <= RING_BYTES / 4);
+        assert_eq!(consumer.bytes(&frame).len(), frame.len() as usize);
         assert_eq!(consumer.bytes(&frame).as_ptr() as usize % 64, 0);
         std::hint::black_box(consumer.bytes(&frame).iter().fold(0u8, |a, &b| a ^ b));
         held.push_back(frame);

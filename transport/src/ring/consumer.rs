@@ -7,6 +7,17 @@ use crate::link::{Frame, LinkEnd, WORD_BYTES};
 /// After this many polls in a row that found nothing, credits not yet returned are returned.
 const IDLE_POLLS: u32 = 32;
 
+/// What [`Consumer::take`] found.
+#[derive(Debug)]
+pub enum Taken {
+    /// A complete record.
+    Frame(Frame),
+    /// None.
+    Nothing,
+    /// A record behind a notice, to be dealt with first, or something broken, which [`Consumer::poll`] reports.
+    Unclear,
+}
+
 /// The one reader of a ring, which owns its memory.
 #[derive(Debug)]
 pub struct Consumer<M: RingMemory> {
@@ -17,6 +28,11 @@ pub struct Consumer<M: RingMemory> {
     released: u64,
     /// ...and everything before this was told to the producer.
     published: u64,
+    /// Where the next record must end at the latest: an honest producer leaves a line free beyond it, and one that does
+    /// not would overwrite held frames.
+    end_max: u64,
+    /// Room of the last record, a guess at the next one's (see [`Consumer::guessed`]).
+    usual_room: u64,
     idle_polls: u32,
     ring_bytes: u64,
     frame_bytes_max: u32,
@@ -36,6 +52,8 @@ impl<M: RingMemory> Consumer<M> {
             next: 0,
             released: 0,
             published: 0,
+            end_max: ring_bytes - LINE_BYTES,
+            usual_room: LINE_BYTES,
             idle_polls: 0,
             ring_bytes,
             frame_bytes_max: frame_bytes_max(ring_bytes) as u32,
@@ -57,38 +75,73 @@ impl<M: RingMemory> Consumer<M> {
     /// The next complete frame, if there is one. It stays until released.
     #[inline]
     pub fn poll(&mut self) -> Result<Option<Frame>, LinkEnd> {
-        // SYNC POINT: commit. Acquires the record's contents and the zero of the word after it.
-        let word = self.memory.word(self.next).load(Ordering::Acquire);
+        let word = self.next_word();
         if word == 0 {
             self.idle_polls = self.idle_polls.wrapping_add(1);
             return Ok(None);
         }
-        let (len, tag) = (word as u32, (word >> 32) as u32);
-        let end = self.next + padded(len);
-        // An honest producer leaves a line free beyond the record; one that does not would overwrite held frames.
-        if len < WORD_BYTES as u32
-            || len > self.frame_bytes_max
-            || end + LINE_BYTES - self.published > self.ring_bytes
-        {
-            return Err(self.broken_length(len));
+        self.accept(word).map(Some).ok_or_else(|| self.broken_length(word as u32))
+    }
+
+    /// The same in few instructions.
+    #[inline(always)]
+    pub fn take(&mut self) -> Taken {
+        let word = self.next_word();
+        if word == 0 {
+            self.idle_polls = self.idle_polls.wrapping_add(1);
+            return Taken::Nothing;
         }
-        let frame = Frame { position: self.next, len, tag };
+        if self.new_notices() != 0 {
+            return Taken::Unclear;
+        }
+        self.accept(word).map_or(Taken::Unclear, Taken::Frame)
+    }
+
+    #[inline(always)]
+    fn next_word(&self) -> u64 {
+        // SYNC POINT: commit. Acquires the record's contents and the zero of the word after it.
+        self.memory.word(self.next).load(Ordering::Acquire)
+    }
+
+    /// The record that begins with `word`, if there can be such a one.
+    #[inline(always)]
+    fn accept(&mut self, word: u64) -> Option<Frame> {
+        let len = word as u32;
+        let (position, end) = (self.next, self.next + self.guessed(padded(len)));
+        let word_bytes = WORD_BYTES as u32;
+        if len.wrapping_sub(word_bytes) > self.frame_bytes_max - word_bytes || end > self.end_max {
+            return None;
+        }
         self.next = end;
         self.idle_polls = 0;
-        Ok(Some(frame))
+        Some(Frame::new(position, word))
+    }
+
+    /// `room`, by way of the guess that it is the same as the last record's. Where the next record begins depends on this
+    /// record's word, which the other core has only just written; with the guess it depends on nothing that has to be
+    /// fetched, so the processor fetches the next lines while this one is on its way. A wrong guess is a mispredicted branch.
+    #[inline(always)]
+    fn guessed(&mut self, room: u64) -> u64 {
+        let guess = unknown(self.usual_room);
+        if room == self.usual_room {
+            return guess;
+        }
+        self.usual_room = room;
+        room
     }
 
     /// True if no complete record waits to be polled.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.memory.word(self.next).load(Ordering::Acquire) == 0
+        self.next_word() == 0
     }
 
     /// Panics unless `frame` was received here and is still held: a caller's bug.
     #[inline]
     pub fn check_held(&self, frame: &Frame) {
-        let Frame { position, len, .. } = *frame;
-        let held = (self.released..self.next).contains(&position) && position + padded(len) <= self.next;
+        let (position, len) = (frame.position(), frame.len());
+        let left = self.next.wrapping_sub(position);
+        let held = left <= self.next - self.released && padded(len) <= left;
         assert!(held, "frame at {position} is not held ({}..{} are)", self.released, self.next);
     }
 
@@ -97,8 +150,15 @@ impl<M: RingMemory> Consumer<M> {
     /// Panics if it was released before.
     #[inline]
     pub fn release(&mut self, frame: &Frame) -> bool {
-        self.check_held(frame);
-        self.released = frame.position + padded(frame.len);
+        let end = frame.position().wrapping_add(padded(frame.len()));
+        assert!(
+            end > self.released && end <= self.next,
+            "frame at {} is not held ({}..{} are)",
+            frame.position(),
+            self.released,
+            self.next
+        );
+        self.released = end;
         // The flag is read without a fence: a stale 0 is put right by the next publish, at the latest before a park.
         let waits = self.memory.descriptor().producer.0.parked.load(Ordering::Relaxed) != 0;
         if waits || self.released - self.published >= self.ring_bytes / 8 {
@@ -107,20 +167,22 @@ impl<M: RingMemory> Consumer<M> {
         false
     }
 
-    /// Returns credits after a while without frames, so that a producer that spins for room is not left waiting.
-    /// True: ring the producer's doorbell.
-    #[inline]
-    pub fn publish_when_idle(&mut self) -> bool {
-        self.idle_polls >= IDLE_POLLS && self.publish()
+    /// True after a while without frames: time to [publish](Consumer::publish), so that a producer that spins for room is
+    /// not left waiting.
+    #[inline(always)]
+    pub fn is_idle(&self) -> bool {
+        self.idle_polls >= IDLE_POLLS
     }
 
     /// Returns all credits now. True: ring the producer's doorbell.
+    #[inline(never)]
     pub fn publish(&mut self) -> bool {
         self.idle_polls = 0;
         if self.published == self.released {
             return false;
         }
         self.published = self.released;
+        self.end_max = self.published + self.ring_bytes - LINE_BYTES;
         // SYNC POINT: credit. Our reads of the released room happen before.
         self.memory.descriptor().head.0.store(self.published, Ordering::Release);
         self.producer_sleeps()
@@ -186,8 +248,16 @@ impl<M: RingMemory> Consumer<M> {
 
     #[cold]
     fn broken_length(&self, len: u32) -> LinkEnd {
-        let room = self.ring_bytes - LINE_BYTES - (self.next - self.published);
+        let room = self.end_max - self.next;
         let max = room.min(u64::from(self.frame_bytes_max));
         LinkEnd::Protocol(format!("frame length: expected {WORD_BYTES}..={max}, got {len}"))
     }
+}
+
+/// `value`, of which the compiler does not know what it equals: it would otherwise see that a guess adds nothing.
+#[inline(always)]
+fn unknown(mut value: u64) -> u64 {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    value
 }

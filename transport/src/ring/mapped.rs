@@ -1,6 +1,5 @@
 //! The ring on shared memory: where positions become bytes.
 
-use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::slice;
 
@@ -64,7 +63,7 @@ impl RingMemory for MappedRing {
     fn word(&self, position: u64) -> &AtomicU64 {
         debug_assert!(position.is_multiple_of(super::LINE_BYTES));
         // SAFETY: `at` stays inside the first view, positions are multiples of 64, and a record's first 8 bytes are
-        // accessed through atomics only: `claim_bytes` and `send` leave them out.
+        // accessed through atomics only: `claimed_bytes` leaves them out.
         unsafe { &*self.at(position).cast::<AtomicU64>() }
     }
 
@@ -84,25 +83,19 @@ impl Producer<MappedRing> {
     /// Claims a frame and returns its bytes after the carrier's word.
     #[inline]
     pub fn claim_bytes(&mut self, frame_bytes: usize) -> Result<&mut [u8], SendError> {
-        let position = self.claim(frame_bytes)?;
-        let body = self.memory().at(position).wrapping_add(WORD_BYTES);
-        // SAFETY: `claim` granted frame_bytes from `position` on, at most a quarter of the ring, so the slice lies inside
-        // the two views. Until the commit the consumer reads only the word, which is left out; this producer is the
-        // only one (`new`), and `&mut self` makes this the only slice.
-        Ok(unsafe { slice::from_raw_parts_mut(body, frame_bytes - WORD_BYTES) })
+        self.claim(frame_bytes)?;
+        Ok(self.claimed_bytes())
     }
 
-    /// Writes one frame gathered from `parts` and commits it. `Ok(true)`: ring the consumer's doorbell.
-    #[inline]
-    pub fn send(&mut self, tag: u32, parts: &[IoSlice<'_>]) -> Result<bool, SendError> {
-        let frame_bytes = parts.iter().map(|part| part.len()).sum::<usize>() + WORD_BYTES;
-        let mut body = self.claim_bytes(frame_bytes)?;
-        for part in parts {
-            let (here, rest) = body.split_at_mut(part.len());
-            here.copy_from_slice(part);
-            body = rest;
-        }
-        Ok(self.commit(tag))
+    /// The claimed frame's bytes after the carrier's word; none if nothing is claimed.
+    #[inline(always)]
+    pub fn claimed_bytes(&mut self) -> &mut [u8] {
+        let len = self.claimed().saturating_sub(WORD_BYTES);
+        let body = self.memory().at(self.position()).wrapping_add(WORD_BYTES);
+        // SAFETY: a claim grants `claimed` bytes from `position` on, at most a quarter of the ring, so the slice lies inside
+        // the two views; without one it is empty. Until the commit the consumer reads only the word, which is left out;
+        // this producer is the only one (`new`), and `&mut self` makes this the only slice.
+        unsafe { slice::from_raw_parts_mut(body, len) }
     }
 }
 
@@ -111,10 +104,10 @@ impl Consumer<MappedRing> {
     #[inline]
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
         self.check_held(frame);
-        let first = self.memory().at(frame.position);
+        let first = self.memory().at(frame.position());
         // SAFETY: a held frame's length was checked by `poll` (at most a quarter of the ring), so it lies inside the two
         // views. An honest producer does not write to it before it is released; a hostile one on shared memory can
         // change values, which callers treat as untrusted, never addresses.
-        unsafe { slice::from_raw_parts(first, frame.len as usize) }
+        unsafe { slice::from_raw_parts(first, frame.len() as usize) }
     }
 }

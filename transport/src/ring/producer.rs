@@ -83,6 +83,25 @@ impl<M: RingMemory> Producer<M> {
         Ok(self.tail)
     }
 
+    /// Claims room if there is some as far as is known without a look at the head; false is not a refusal, and
+    /// [`Producer::claim`] says more.
+    #[inline(always)]
+    pub fn claim_known_room(&mut self, frame_bytes: usize) -> bool {
+        let fits = (WORD_BYTES..=self.frame_bytes_max).contains(&frame_bytes);
+        if !fits || self.tail - self.head + padded(frame_bytes as u32) + LINE_BYTES > self.ring_bytes {
+            return false;
+        }
+        self.wanted = 0;
+        self.claimed = frame_bytes as u32;
+        true
+    }
+
+    /// Bytes claimed, carrier's word included; 0 if nothing is.
+    #[inline(always)]
+    pub fn claimed(&self) -> usize {
+        self.claimed as usize
+    }
+
     /// True while a frame is claimed.
     pub fn has_claim(&self) -> bool {
         self.claimed != 0
@@ -94,14 +113,17 @@ impl<M: RingMemory> Producer<M> {
     #[inline]
     pub fn commit(&mut self, tag: u32) -> bool {
         assert!(self.claimed != 0, "commit without a claim");
-        let next = self.tail + padded(self.claimed);
+        let room = padded(self.claimed);
+        let next = self.tail + room;
         self.memory.word(next).store(0, Ordering::Relaxed);
         let word = u64::from(self.claimed) | u64::from(tag) << 32;
         // SYNC POINT: commit. Contents and the next word's zero happen before; the consumer's poll acquires.
         self.memory.word(self.tail).store(word, Ordering::Release);
         // Fetch for writing the lines that a later commit will use, off that commit's critical path.
         self.memory.prefetch_for_write(next + AHEAD_BYTES);
-        self.memory.prefetch_for_write(next + AHEAD_BYTES - LINE_BYTES);
+        if room > LINE_BYTES {
+            self.memory.prefetch_for_write(next + AHEAD_BYTES - LINE_BYTES);
+        }
         self.tail = next;
         self.claimed = 0;
         self.consumer_sleeps()

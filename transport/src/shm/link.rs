@@ -4,9 +4,9 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::control::{self, Message};
-use crate::link::{CarrierKind, Frame, LendError, Link, LinkEnd, LinkStats, SendError};
+use crate::link::{CarrierKind, Frame, LendError, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
 use crate::region::{LentRange, LentSlab, Slab};
-use crate::ring::{Consumer, MappedRing, Producer, padded};
+use crate::ring::{Consumer, MappedRing, Producer, Taken};
 
 /// How many slabs one side may lend over one link.
 pub const SLABS_MAX: usize = 64;
@@ -38,6 +38,7 @@ pub struct ShmLink {
     deaf: bool,
     rounds: u64,
     quiet_rounds: u32,
+    /// Without the bytes, which are the rings' positions.
     stats: LinkStats,
 }
 
@@ -148,25 +149,72 @@ impl ShmLink {
     }
 
     #[inline(always)]
-    fn count_sent(&mut self, from: u64) {
+    fn count_sent(&mut self) {
         // Room was there, so credits still come: a dead peer's ring fills up soon enough.
         self.quiet_rounds = 0;
         self.stats.sent_frames += 1;
-        self.stats.sent_bytes += self.outward.position() - from;
     }
 
-    /// The answer to a refused claim or send.
-    #[cold]
-    fn refused(&mut self, error: SendError) -> SendError {
-        match error {
-            SendError::Full => {
+    /// All of receiving but the busy case, out of its way.
+    #[inline(never)]
+    fn receive_carefully(&mut self) -> Result<Option<Frame>, LinkEnd> {
+        if self.deaf {
+            return Err(self.end.clone().unwrap_or(LinkEnd::ClosedHere));
+        }
+        match self.inward.poll() {
+            Ok(Some(frame)) => {
+                self.count_received();
+                self.accept_slabs()?;
+                Ok(Some(frame))
+            }
+            // The end was noticed before this look at the ring, so nothing that was committed before it is missed.
+            Ok(None) if self.end.is_some() => Err(self.end.clone().unwrap_or(LinkEnd::ClosedHere)),
+            Ok(None) => {
+                self.return_credits_when_idle();
+                Ok(None)
+            }
+            Err(end) => Err(self.fail(end)),
+        }
+    }
+
+    #[inline(always)]
+    fn return_credits_when_idle(&mut self) {
+        if self.inward.is_idle() {
+            let sleeps = self.inward.publish();
+            self.wake(sleeps);
+        }
+    }
+
+    #[inline(always)]
+    fn count_received(&mut self) {
+        self.quiet_rounds = 0;
+        self.stats.received_frames += 1;
+    }
+
+    /// Why there is no room for a frame of `frame_bytes`, unless there is: it may have come just now.
+    #[inline(never)]
+    fn claim_carefully(&mut self, frame_bytes: usize) -> Result<(), SendError> {
+        if let Some(end) = &self.end {
+            return Err(SendError::Ended(end.clone()));
+        }
+        match self.outward.claim(frame_bytes) {
+            Ok(_) => Ok(()),
+            Err(SendError::Full) => {
                 self.stats.full += 1;
                 self.notice_peer(false);
-                self.end.clone().map_or(SendError::Full, SendError::Ended)
+                Err(self.end.clone().map_or(SendError::Full, SendError::Ended))
             }
-            SendError::Ended(end) => SendError::Ended(self.fail(end)),
-            too_large => too_large,
+            Err(SendError::Ended(end)) => Err(SendError::Ended(self.fail(end))),
+            Err(too_large) => Err(too_large),
         }
+    }
+
+    #[inline(always)]
+    fn claim(&mut self, frame_bytes: usize) -> Result<(), SendError> {
+        if self.end.is_none() && self.outward.claim_known_room(frame_bytes) {
+            return Ok(());
+        }
+        self.claim_carefully(frame_bytes)
     }
 }
 
@@ -181,21 +229,14 @@ impl Link for ShmLink {
 
     #[inline]
     fn try_claim(&mut self, frame_bytes: usize) -> Result<&mut [u8], SendError> {
-        if let Some(end) = &self.end {
-            return Err(SendError::Ended(end.clone()));
-        }
-        // Claimed twice over to please the borrow checker; the second is a few cached instructions.
-        if let Err(error) = self.outward.claim(frame_bytes) {
-            return Err(self.refused(error));
-        }
-        self.outward.claim_bytes(frame_bytes)
+        self.claim(frame_bytes)?;
+        Ok(self.outward.claimed_bytes())
     }
 
     #[inline]
     fn commit(&mut self, tag: u32) {
-        let from = self.outward.position();
         let sleeps = self.outward.commit(tag);
-        self.count_sent(from);
+        self.count_sent();
         self.wake(sleeps);
     }
 
@@ -205,18 +246,15 @@ impl Link for ShmLink {
 
     #[inline]
     fn try_send(&mut self, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), SendError> {
-        if let Some(end) = &self.end {
-            return Err(SendError::Ended(end.clone()));
+        self.claim(parts.iter().map(|part| part.len()).sum::<usize>() + WORD_BYTES)?;
+        let mut body = self.outward.claimed_bytes();
+        for part in parts {
+            let (here, rest) = body.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            body = rest;
         }
-        let from = self.outward.position();
-        match self.outward.send(tag, parts) {
-            Ok(sleeps) => {
-                self.count_sent(from);
-                self.wake(sleeps);
-                Ok(())
-            }
-            Err(error) => Err(self.refused(error)),
-        }
+        self.commit(tag);
+        Ok(())
     }
 
     #[inline]
@@ -235,8 +273,7 @@ impl Link for ShmLink {
             if self.inward.new_notices() > 0 {
                 self.accept_slabs()?;
             }
-            let sleeps = self.inward.publish_when_idle();
-            self.wake(sleeps);
+            self.return_credits_when_idle();
         }
         match &self.end {
             // Frames that the peer committed before its end come first.
@@ -251,29 +288,17 @@ impl Link for ShmLink {
 
     #[inline]
     fn try_recv(&mut self) -> Result<Option<Frame>, LinkEnd> {
-        if self.deaf {
-            return Err(self.end.clone().unwrap_or(LinkEnd::ClosedHere));
-        }
-        // The end is looked up before the ring: a frame committed before the close is visible after the flag.
-        let end_known = self.end.is_some();
-        match self.inward.poll() {
-            Ok(Some(frame)) => {
-                self.quiet_rounds = 0;
-                self.stats.received_frames += 1;
-                self.stats.received_bytes += padded(frame.len);
-                if self.inward.new_notices() > 0 {
-                    self.accept_slabs()?;
+        if !self.deaf {
+            match self.inward.take() {
+                Taken::Frame(frame) => {
+                    self.count_received();
+                    return Ok(Some(frame));
                 }
-                Ok(Some(frame))
+                Taken::Nothing if self.end.is_none() && !self.inward.is_idle() => return Ok(None),
+                Taken::Nothing | Taken::Unclear => {}
             }
-            Ok(None) if end_known => Err(self.end.clone().unwrap_or(LinkEnd::ClosedHere)),
-            Ok(None) => {
-                let sleeps = self.inward.publish_when_idle();
-                self.wake(sleeps);
-                Ok(None)
-            }
-            Err(end) => Err(self.fail(end)),
         }
+        self.receive_carefully()
     }
 
     #[inline]
@@ -354,6 +379,7 @@ impl Link for ShmLink {
     }
 
     fn stats(&self) -> LinkStats {
-        self.stats
+        let (sent_bytes, received_bytes) = (self.outward.position(), self.inward.position());
+        LinkStats { sent_bytes, received_bytes, ..self.stats }
     }
 }

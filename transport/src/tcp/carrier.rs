@@ -318,7 +318,7 @@ impl Link for TcpLink {
         if let Some(frame) = &next {
             self.receiver.take(frame);
             self.stats.received_frames += 1;
-            self.stats.received_bytes += super::sender::padded(frame.len as usize) as u64;
+            self.stats.received_bytes += super::sender::padded(frame.len() as usize) as u64;
         }
         Ok(next)
     }

@@ -86,7 +86,7 @@ impl Receiver {
             return Ok(Next::Partial);
         }
         let word = u64::from_le_bytes(self.ring.bytes(position, WORD_BYTES).try_into().expect("eight bytes"));
-        let (len, tag) = (word as u32, (word >> 32) as u32);
+        let len = word as u32;
         if len == CLOSE_WORD {
             return Ok(Next::Close);
         }
@@ -96,11 +96,7 @@ impl Receiver {
                 "frame length: expected {WORD_BYTES} to {max}, got {len}"
             )));
         }
-        Ok(if there < padded(len as usize) {
-            Next::Partial
-        } else {
-            Next::Frame(Frame { position, len, tag })
-        })
+        Ok(if there < padded(len as usize) { Next::Partial } else { Next::Frame(Frame::new(position, word)) })
     }
 
     /// Bytes received since the link began.
@@ -110,7 +106,7 @@ impl Receiver {
 
     /// Takes the frame that [`Receiver::peek`] showed.
     pub fn take(&mut self, frame: &Frame) {
-        self.next = frame.position + padded(frame.len as usize) as u64;
+        self.next = frame.position() + padded(frame.len() as usize) as u64;
     }
 
     /// True when the peer's close is among what was read, however many frames lie before it.
@@ -118,7 +114,7 @@ impl Receiver {
         let mut at = self.next;
         loop {
             match self.peek_at(at) {
-                Ok(Next::Frame(frame)) => at += padded(frame.len as usize) as u64,
+                Ok(Next::Frame(frame)) => at += padded(frame.len() as usize) as u64,
                 Ok(Next::Close) => return true,
                 Ok(Next::Partial) | Err(_) => return false,
             }
@@ -137,20 +133,20 @@ impl Receiver {
 
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
         self.check_held(frame);
-        self.ring.bytes(frame.position, frame.len as usize)
+        self.ring.bytes(frame.position(), frame.len() as usize)
     }
 
     pub fn release(&mut self, frame: &Frame) {
         self.check_held(frame);
-        self.ring.consume_to(frame.position + padded(frame.len as usize) as u64);
+        self.ring.consume_to(frame.position() + padded(frame.len() as usize) as u64);
     }
 
     fn check_held(&self, frame: &Frame) {
-        let end = frame.position.wrapping_add(padded(frame.len as usize) as u64);
-        let held = frame.position >= self.ring.start()
+        let end = frame.position().wrapping_add(padded(frame.len() as usize) as u64);
+        let held = frame.position() >= self.ring.start()
             && end <= self.next
-            && frame.position.is_multiple_of(FRAME_ALIGN as u64);
-        assert!(held, "frame at {} is not held ({}..{} are)", frame.position, self.ring.start(), self.next);
+            && frame.position().is_multiple_of(FRAME_ALIGN as u64);
+        assert!(held, "frame at {} is not held ({}..{} are)", frame.position(), self.ring.start(), self.next);
     }
 }
 

@@ -7,9 +7,10 @@ const SPIN: Duration = Duration::from_micros(30);
 /// ...then with a yield between polls for so long, then park. An idle core costs nothing to burn for a millisecond,
 /// and a wake from an idle core costs 50 microseconds.
 const YIELD: Duration = Duration::from_millis(1);
-/// Crowded: yield so often, then park. The cores are awake, so a wake is cheap, and every yield takes time from a
-/// thread that works.
-const CROWDED_YIELDS: u32 = 32;
+/// Crowded: yield so often, then park. A yield among others that yield takes a microsecond or less and hands the core to
+/// whoever works; a park takes its `membarrier`, which interrupts every core, and a wake behind whoever computes just then,
+/// 50 to 80 microseconds in all. So the patience is several times that, as long as there is a job to wait for.
+const CROWDED_YIELDS: u32 = 300;
 /// A yield that takes longer than this let another thread run.
 const LONG_YIELD: Duration = Duration::from_micros(2);
 /// Rounds between looks at the clock while spinning.

@@ -157,8 +157,8 @@ pub fn receive_from(from: &mut dyn Link, to: &mut dyn Link) -> Frame {
 
 /// Checks a frame against the body it should have, and releases it.
 pub fn check(link: &mut dyn Link, frame: Frame, tag: u32, expected: &[u8]) {
-    assert_eq!(frame.tag, tag);
-    assert_eq!(frame.len as usize, expected.len() + WORD_BYTES);
+    assert_eq!(frame.tag(), tag);
+    assert_eq!(frame.len() as usize, expected.len() + WORD_BYTES);
     assert!(&link.bytes(&frame)[WORD_BYTES..] == expected, "frame {tag} has other contents");
     link.release(frame);
 }

@@ -96,7 +96,7 @@ impl<'a, L: Link + ?Sized> Side<'a, L> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_message(&mut self) -> anyhow::Result<()> {
         let mut at = 0;
         loop {
@@ -113,12 +113,22 @@ impl<'a, L: Link + ?Sized> Side<'a, L> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_frame(&mut self, from: usize, to: usize) -> anyhow::Result<()> {
+        match self.link.try_send(0, &[IoSlice::new(&self.message[from..to])]) {
+            Ok(()) => Ok(()),
+            Err(SendError::Full) => self.await_room(from, to),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[inline(never)]
+    fn await_room(&mut self, from: usize, to: usize) -> anyhow::Result<()> {
         loop {
+            self.idle()?;
             match self.link.try_send(0, &[IoSlice::new(&self.message[from..to])]) {
                 Ok(()) => break,
-                Err(SendError::Full) => self.idle()?,
+                Err(SendError::Full) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -141,19 +151,28 @@ impl<'a, L: Link + ?Sized> Side<'a, L> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive_frame(&mut self) -> anyhow::Result<Frame> {
+        match self.link.try_recv()? {
+            Some(frame) => Ok(frame),
+            None => self.await_frame(),
+        }
+    }
+
+    /// Out of the way of a stream, where frames are there before they are asked for.
+    #[inline(never)]
+    fn await_frame(&mut self) -> anyhow::Result<Frame> {
         loop {
+            self.idle()?;
             if let Some(frame) = self.link.try_recv()? {
                 self.active();
                 return Ok(frame);
             }
-            self.idle()?;
         }
     }
 
     /// Receives one message and reads it; `keep` copies it out.
-    #[inline]
+    #[inline(always)]
     fn receive_message(&mut self, keep: bool) -> anyhow::Result<()> {
         let mut at = 0;
         while at < self.turn.message_bytes {

@@ -1,9 +1,10 @@
 //! A step in the full metric of the nonzero weights.
 //!
 //! Blocks with a diagonal metric are slow where features are nearly collinear. When few weights are nonzero, the
-//! workers sum the Hessian of just those, `H = X' diag(h) X` (its lower triangle), and every worker solves
-//! `min_z g'(z - w) + 1/2 (z - w)' H (z - w) + l1 |z|_1 + l2/2 |z|^2` for itself ([`quadratic`](super::quadratic)), with the same bits; a line search on
-//! the true objective makes the step safe. It is the block proximal step with the whole support as one block and the
+//! workers sum the Hessian of just those, `H = X' diag(h) X` (its lower triangle), and worker 0 solves
+//! `min_z g'(z - w) + 1/2 (z - w)' H (z - w) + l1 |z|_1 + l2/2 |z|^2` for all ([`quadratic`](super::quadratic)): the others would
+//! only do the same over again, and where workers share cores they would slow each other down. A line search on the true
+//! objective makes the step safe. It is the block proximal step with the whole support as one block and the
 //! full matrix as its metric.
 
 use keyrange::client::WorkerError;
@@ -51,9 +52,14 @@ pub fn metric_step(
     let mut sums = vec![0.0; triangle(n) + n];
     rows.add_hessian(&local.h, &mut sums);
     rows.add_gradient(&local.p, &mut sums[triangle(n)..]);
-    let sums = servers.sum(sums)?;
-    let (lower, g) = sums.split_at(triangle(n));
-    let new = Quadratic::new(lower, g, &old, penalty.l1, penalty.l2).solve(GAIN_RELATIVE);
+    let new = match servers.sum_at_first(sums)? {
+        Some(sums) => {
+            let (lower, g) = sums.split_at(triangle(n));
+            Quadratic::new(lower, g, &old, penalty.l1, penalty.l2).solve(GAIN_RELATIVE)
+        }
+        None => vec![0.0; n],
+    };
+    let new = servers.sum(new)?;
 
     let steps: Vec<f64> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
     let along = rows.product(&steps);

@@ -98,6 +98,20 @@ impl<'a> Servers<'a> {
         self.finish_exchange(task)
     }
 
+    /// The same sum for worker 0 alone; the others contribute and get `None`. Also a barrier.
+    pub fn sum_at_first(&mut self, values: Vec<f64>) -> Result<Option<Vec<f64>>, WorkerError> {
+        if self.worker.rank() == 0 {
+            return self.sum(values).map(Some);
+        }
+        let last = values.len().checked_sub(1).expect("there is something to sum") as u64;
+        let range = Keys::Range(KeyRange::new(0, last).expect("not empty"));
+        let options = self.next();
+        let task = self.worker.push(self.sums, range, vec![values], options)?;
+        let outcome = self.worker.wait(task, self.patience)?;
+        self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
+        Ok(None)
+    }
+
     /// Announces what pushes to the weights do from now on. The number of the phase is filled in here.
     pub fn begin(&mut self, begin: Begin) -> Result<(), WorkerError> {
         self.phase += 1;
