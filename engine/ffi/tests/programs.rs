@@ -108,11 +108,7 @@ fn valgrind_finds_nothing() {
         let program = build(&place, compiler, "c99", &[name], false);
         let mut command = Command::new(valgrind);
         // It does not know AVX-512, and a forked child cannot free what its parent's threads hold.
-        command.env("KEYRANGE_ISA", "avx2").env("TEST_WITHOUT_FORK", "1").args([
-            "-q",
-            "--child-silent-after-fork=yes",
-            "--error-exitcode=9",
-        ]);
+        command.env("KEYRANGE_ISA", "avx2").env("TEST_WITHOUT_FORK", "1").args(["-q", "--error-exitcode=9"]);
         command.args(["--leak-check=full", "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
         run(command.arg(program));
     }
