@@ -26,6 +26,10 @@ fn main() {
         for isa in isa::available() {
             isa::with(isa, || index_figures(&keys));
         }
+        println!("by size, {}:", isa::current());
+        for count in [1 << 20, 1 << 22, 1 << 24] {
+            index_figures(&random_keys(count));
+        }
     }
     if wanted("memory") {
         memory_figures(&keys);
@@ -107,31 +111,38 @@ fn prefetch(word: &u64) {
 #[cfg(not(target_arch = "x86_64"))]
 fn prefetch(_: &u64) {}
 
-/// What the machine gives to an index of 256 MiB, the size for 2^24 keys.
+/// Random lines, read-modify-write, prefetched, in the memory that so many keys would have at best.
+fn random_lines_mega(count: usize) -> f64 {
+    let lines_len = (count * 16 / 64).max(1);
+    let mut lines = Lines::new(lines_len * 64);
+    let words = lines.words();
+    let places: Vec<usize> = random_keys(1 << 22)
+        .iter()
+        .map(|&key| ((u128::from(key) * lines_len as u128) >> 64) as usize * 8)
+        .collect();
+    words.iter_mut().step_by(8).for_each(|word| *word = 1);
+    best_mega(2, places.len(), || {
+        for (step, &place) in places.iter().enumerate() {
+            prefetch(&words[places[(step + 32) % places.len()]]);
+            words[place] += 1;
+        }
+    })
+}
+
+/// Memory that the host has to find costs ten times as much as memory used a moment ago; so each figure below is of a
+/// process that had as much before.
 fn limits() {
-    let bytes = 256 << 20;
-    let places: Vec<u32> = random_keys(1 << 22).iter().map(|key| (key >> 42) as u32).collect();
-    for memory in ["memory new to the process", "memory used a moment ago"] {
+    let bytes = 768 << 20;
+    for memory in ["new to the process", "used a moment ago"] {
         let mut lines = Lines::new(bytes);
         let words = lines.words();
         let fill = best_mega(1, bytes, || words.iter_mut().step_by(512).for_each(|word| *word = 1));
-        let touch = best_mega(3, places.len(), || {
-            for (step, &place) in places.iter().enumerate() {
-                let ahead = places[(step + 32) % places.len()];
-                prefetch(&words[ahead as usize * 8]);
-                words[place as usize * 8] += 1;
-            }
-        });
-        black_box(words);
-        println!(
-            "limit: {memory}, 256 MiB of huge pages: first touch {:.2} GB/s; random lines, prefetched, \
-             read-modify-write {touch:.0} M/s",
-            fill / 1e3
-        );
+        println!("limit: first touch of huge pages {memory}: {:.2} GB/s", fill / 1e3);
     }
 }
 
 fn index_figures(keys: &[u64]) {
+    let limit = random_lines_mega(keys.len());
     let mut index = HashIndex::new();
     let mut slots = Vec::with_capacity(BATCH);
     let mut longest_ms = 0.0f64;
@@ -162,10 +173,11 @@ fn index_figures(keys: &[u64]) {
     let absent: Vec<u64> = keys.iter().map(|key| !key).collect();
     let misses = again(false, &absent);
     let bytes = index.bytes() as f64 / keys.len() as f64;
-    let isa = isa::current();
+    let (isa, count) = (isa::current(), keys.len());
     println!(
-        "index {isa:>6}: {inserts:.0} M new keys/s (longest request {longest_ms:.0} ms), known keys again \
-         {known:.0} M/s; {hits:.0} M hits/s, {misses:.0} M misses/s; {bytes:.1} B/key"
+        "index {isa:>6}, {count:>8} keys: {inserts:.0} M new keys/s (longest request of {BATCH} {longest_ms:.1} ms), \
+         known keys again {known:.0} M/s; {hits:.0} M hits/s, {misses:.0} M misses/s; {bytes:.1} B/key; \
+         limit, random lines: {limit:.0} M/s"
     );
 }
 

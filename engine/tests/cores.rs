@@ -36,7 +36,7 @@ fn a_full_window_says_busy_and_keeps_nothing() {
 
 #[test]
 fn a_repeated_list_sends_its_signature_and_a_forgotten_one_is_asked_for() {
-    let mut cluster = Cluster::new(1, 2, |_, shard| shard.key_cache_bytes = 8_000);
+    let mut cluster = Cluster::new(1, 2, |_, shard| shard.key_cache_bytes = 500);
     let table = cluster.create(&spec(StoreKind::Sparse));
     let (one, other) = (Keys::List(spread(600, 0)), Keys::List(spread(600, 7777)));
     let misses = |cluster: &Cluster| cluster.shards.iter().map(|shard| shard.stats().key_misses).sum::<u64>();

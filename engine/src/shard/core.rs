@@ -9,7 +9,7 @@ use super::key_cache::KeyCache;
 use super::replies::{Reply, Session};
 use super::requests::Refusal;
 use super::tables::TableSlot;
-use crate::key_range::KeyRange;
+use crate::key_range::{Key, KeyRange};
 use crate::message::{Frame, Kind, RefusalCode};
 use crate::session::{Outbox, Outcome, PeerId, Verdict};
 use crate::table::{Aggregation, AnyTable, TableError, TableSpec};
@@ -91,6 +91,8 @@ pub struct ShardCore {
     pub(super) sessions: Vec<Option<Session>>,
     pub(super) cache: KeyCache,
     pub(super) buffers: Buffers,
+    /// The list of the request at hand, copied: a peer on shared memory could change what was checked.
+    pub(super) keys: Vec<Key>,
     pub(super) stats: ShardStats,
 }
 
@@ -99,8 +101,8 @@ impl ShardCore {
     pub fn new(config: ShardConfig, registry: Arc<Registry>) -> ShardCore {
         let cache = KeyCache::new(config.key_cache_bytes);
         let sessions = (0..config.workers).map(|_| None).collect();
-        let (buffers, stats) = (Buffers::default(), ShardStats::default());
-        ShardCore { config, registry, tables: Vec::new(), sessions, cache, buffers, stats }
+        let (buffers, keys, stats) = (Buffers::default(), Vec::new(), ShardStats::default());
+        ShardCore { config, registry, tables: Vec::new(), sessions, cache, buffers, keys, stats }
     }
 
     /// The settings.

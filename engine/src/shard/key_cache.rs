@@ -1,27 +1,69 @@
-//! Key lists seen before, with the rows they resolve to.
+//! Key lists seen before: the rows they resolve to, and the keys themselves only where rows may still come or move.
 //!
 //! Shared by all workers of the shard, found by table and signature (computed here from the keys that came, never
 //! believed), bounded in bytes; the least recently used list goes first. A worker that names a forgotten list is asked for
 //! its keys.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::key_range::{Key, KeyRange};
-use crate::table::Resolved;
+use crate::table::{Resolved, Slots};
 
 /// The keys of a request and their rows.
 #[derive(Clone)]
 pub(super) struct Located {
     pub keys: KeysRef,
-    pub at: Arc<Resolved>,
+    pub at: At,
 }
 
-/// Keys kept by reference.
+/// What must be known of the keys once their rows are found.
 #[derive(Clone)]
 pub(super) enum KeysRef {
     Range(KeyRange),
+    /// Some have no row yet, or rows may still move, so they may have to be looked up again.
     List(Arc<[Key]>),
+    /// Nothing: each has its row for good. Eight bytes a key are saved, which doubles the lists that fit in memory.
+    Settled,
+}
+
+/// Rows, shared between a request and the cache if copying them would cost anything.
+#[derive(Clone)]
+pub(super) enum At {
+    Run(Resolved),
+    Shared(Arc<Resolved>),
+}
+
+impl From<Resolved> for At {
+    fn from(at: Resolved) -> At {
+        match at.slots() {
+            Slots::Run { .. } => At::Run(at),
+            _ => At::Shared(Arc::new(at)),
+        }
+    }
+}
+
+impl Deref for At {
+    type Target = Resolved;
+
+    fn deref(&self) -> &Resolved {
+        match self {
+            At::Run(at) => at,
+            At::Shared(at) => at,
+        }
+    }
+}
+
+impl Located {
+    /// Memory held, in bytes.
+    fn bytes(&self) -> usize {
+        let keys_bytes = match &self.keys {
+            KeysRef::List(keys) => size_of_val::<[Key]>(keys),
+            KeysRef::Range(_) | KeysRef::Settled => 0,
+        };
+        keys_bytes + self.at.bytes()
+    }
 }
 
 type Name = (u16, u128);
@@ -67,9 +109,9 @@ impl KeyCache {
     }
 
     /// Keeps a list; lists larger than the whole cache are not kept.
-    pub fn insert(&mut self, name: Name, keys: &[Key], located: Located) {
-        // Keys, and rows and places in the worst case, and what surrounds them.
-        let bytes = size_of_val(keys) * 2 + size_of::<Entry>() + 64;
+    pub fn insert(&mut self, name: Name, located: Located) {
+        // The list, its entry, and its place in the map. Should its missing keys get rows later, it only shrinks.
+        let bytes = located.bytes() + size_of::<Entry>() + 64;
         if let Some(&place) = self.places.get(&name) {
             self.entries[place].located = located;
             return;
@@ -164,13 +206,13 @@ mod tests {
             aggregation: Default::default(),
         };
         let mut table = Table::<f32>::new(spec, &Registry::with_builtins()).unwrap();
-        Located { keys: KeysRef::List(keys.into()), at: Arc::new(table.resolve(keys, true).unwrap()) }
+        Located { keys: KeysRef::List(keys.into()), at: table.resolve(keys, true).unwrap().into() }
     }
 
     #[test]
     fn the_least_recently_used_list_is_forgotten_first() {
         let one = located(&[1, 2]);
-        let unit = size_of_val(&[1u64, 2]) * 2 + size_of::<Entry>() + 64;
+        let unit = size_of_val(&[1u64, 2]) + one.at.bytes() + size_of::<Entry>() + 64;
         let mut cache = KeyCache::new(3 * unit);
         let mut order: Vec<u128> = Vec::new(); // oldest first, the oracle
         let mut random = 1u64;
@@ -182,7 +224,7 @@ mod tests {
             if let Some(at) = known {
                 order.remove(at);
             } else {
-                cache.insert((1, name), &[1, 2], one.clone());
+                cache.insert((1, name), one.clone());
                 if order.len() == 3 {
                     order.remove(0);
                 }
@@ -197,7 +239,7 @@ mod tests {
     #[test]
     fn a_list_larger_than_the_cache_is_not_kept() {
         let mut cache = KeyCache::new(100);
-        cache.insert((1, 7), &[1, 2], located(&[1, 2]));
+        cache.insert((1, 7), located(&[1, 2]));
         assert!(cache.get((1, 7)).is_none());
     }
 }

@@ -225,7 +225,7 @@ impl Sender<'_> {
             header.last = last;
         }
         let layout = Layout::new(size_of_val::<[Key]>(&keys), keys.len() * slot.row_bytes(), 1);
-        let located = Located { keys: KeysRef::List(std::sync::Arc::from([])), at: std::sync::Arc::new(at) };
+        let located = Located { keys: KeysRef::Settled, at: at.into() };
         out.send(self.peer, layout.frame_bytes, &mut |body| {
             let key_part = body_part(body, HEADER_BYTES..HEADER_BYTES + layout.key_bytes);
             key_part.copy_from_slice(bytemuck::cast_slice(&keys));

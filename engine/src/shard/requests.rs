@@ -1,7 +1,5 @@
 //! What each kind of request does, for the first time and again.
 
-use std::sync::Arc;
-
 use super::core::ShardCore;
 use super::key_cache::Located;
 use super::lent::arrays;
@@ -289,17 +287,21 @@ impl ShardCore {
                     let text = format!("the list has {} keys, the request says otherwise", located.at.len());
                     return Err(Refusal::new(RefusalCode::Keys, text).into());
                 }
+                if slot.has_lost(located) {
+                    return Err(Stop::NeedKeys);
+                }
                 slot.refresh(located, insert)?;
                 Ok(located.clone())
             }
             KeyPart::List(keys) => {
-                // Copied first: a peer on shared memory could change what was checked.
-                let keys: Arc<[Key]> = keys.into();
-                check_list(&keys, frame.range())?;
-                let located = slot.locate_list(Arc::clone(&keys), insert)?;
+                self.keys.clear();
+                self.keys.extend_from_slice(keys);
+                let keys = self.keys.as_slice();
+                check_list(keys, frame.range())?;
+                let located = slot.locate_list(keys, || keys.into(), insert)?;
                 if keys.len() >= CACHED_KEYS_MIN {
-                    let signature = keyrange_kernels::keys::signature(&keys);
-                    self.cache.insert((table, signature), &keys, located.clone());
+                    let signature = keyrange_kernels::keys::signature(keys);
+                    self.cache.insert((table, signature), located.clone());
                 }
                 Ok(located)
             }

@@ -70,7 +70,7 @@ impl TableSlot {
         } else {
             self.table.resolve_range(range.first(), range.last(), insert).map_err(Refusal::table)
         };
-        Ok(Located { keys: KeysRef::Range(range), at: Arc::new(at?) })
+        Ok(Located { keys: KeysRef::Range(range), at: at?.into() })
     }
 
     /// Finds the row of one key.
@@ -84,15 +84,27 @@ impl TableSlot {
         at.map_err(Refusal::table)
     }
 
-    /// Finds the rows of checked keys.
-    pub fn locate_list(&mut self, keys: Arc<[Key]>, insert: bool) -> Result<Located, Refusal> {
+    /// Finds the rows of checked keys. `shared` gives the keys to keep, if they must be.
+    pub fn locate_list(
+        &mut self,
+        keys: &[Key],
+        shared: impl FnOnce() -> Arc<[Key]>,
+        insert: bool,
+    ) -> Result<Located, Refusal> {
         if let (Some(&first), Some(&last)) = (keys.first(), keys.last())
             && let Ok(span) = KeyRange::new(first, last)
         {
             self.check_interval(span)?;
         }
-        let at = self.table.resolve(&keys, insert).map_err(Refusal::table)?;
-        Ok(Located { keys: KeysRef::List(keys), at: Arc::new(at) })
+        let at = self.table.resolve(keys, insert).map_err(Refusal::table)?;
+        let rows_may_move = self.spec.store == StoreKind::Frozen && !self.is_frozen;
+        let keys = if at.missing() > 0 || rows_may_move { KeysRef::List(shared()) } else { KeysRef::Settled };
+        Ok(Located { keys, at: at.into() })
+    }
+
+    /// Whether the keys must be sent again, their rows being out of date: the table has been replaced by another.
+    pub fn has_lost(&self, located: &Located) -> bool {
+        matches!(located.keys, KeysRef::Settled) && !self.table.is_current(&located.at)
     }
 
     /// Looks the rows up again if the table has changed so that `located` is out of date.
@@ -102,7 +114,8 @@ impl TableSlot {
         }
         *located = match &located.keys {
             KeysRef::Range(range) => self.locate_range(*range, insert)?,
-            KeysRef::List(keys) => self.locate_list(Arc::clone(keys), insert)?,
+            KeysRef::List(keys) => self.locate_list(keys, || Arc::clone(keys), insert)?,
+            KeysRef::Settled => return Err(Refusal::table(TableError::Stale)),
         };
         Ok(())
     }

@@ -21,12 +21,14 @@
 mod bucket;
 mod grow;
 mod probe;
+mod seed;
 #[cfg(test)]
 mod tests;
 
 use super::resolved::NO_SLOT;
 use super::{Pages, ROWS_MAX, TableError};
 use bucket::{Bucket, Home};
+use seed::Seed;
 
 /// Buckets that a walk may look at; also how many lie beyond the last home. With random hashes and the greatest
 /// load the probability that a key needs more is about exp(-0.11 WALK_MAX), some 1e-13.
@@ -45,33 +47,6 @@ pub struct HashIndex {
     seed: Seed,
     /// Keys for which there was no place; `settle` is the only next step.
     homeless: Vec<(u64, u32)>,
-}
-
-/// The secret of the hash.
-#[derive(Clone, Copy)]
-struct Seed([u64; 3]);
-
-impl Seed {
-    fn random() -> Self {
-        let mut words = [0u64; 3];
-        // Without the system's randomness the address of a local still differs from run to run.
-        if getrandom::fill(bytemuck::bytes_of_mut(&mut words)).is_err() {
-            words[0] = (&raw const words).addr() as u64;
-        }
-        Self([words[0], words[1] | 1, words[2] | 1])
-    }
-
-    /// Two folded multiplications, each with a secret operand: every input bit moves every output bit.
-    #[inline(always)]
-    fn hash(self, key: u64) -> u64 {
-        fold(fold(key ^ self.0[0], self.0[1] ^ 0x9e37_79b9_7f4a_7c15) ^ self.0[1], self.0[2])
-    }
-}
-
-#[inline(always)]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ (product >> 64) as u64
 }
 
 /// What decides the home of a key.
