@@ -15,7 +15,7 @@ use keyrange::worker::{Keys, Options};
 use keyrange_kernels::slots::SlotList;
 use keyrange_kernels::{dense, sparse};
 
-use super::super::limits::{hand_over_bytes_per_second, huge_pages, random_lines_per_second};
+use super::super::limits::{Array, hand_over_bytes_per_second, random_lines_per_second};
 use super::super::options::{LinkCarrier, Places};
 use super::super::report::size;
 use super::cluster::{Cluster, Hands};
@@ -247,7 +247,7 @@ impl<'a> Bench<'a> {
     fn known_lists(&mut self, what: &str, load: &Load, prepared: &mut Prepared) -> anyhow::Result<()> {
         let Rows::Scattered { table_keys, keys, lists, .. } = load.rows else { return Ok(()) };
         let slots: Vec<SlotList> = (0..lists).map(|of| scattered_slots(load, of).into()).collect();
-        let mut rows = huge_pages(table_keys as usize, 1.0f32);
+        let mut rows = Array::new(table_keys as usize, 1.0f32);
         let mut values = vec![1.0f32; keys];
         // As many walks as there are lists, so that none finds its rows in a cache that the table does not fit in.
         let walks = lists.max((1 << 20) / keys);
