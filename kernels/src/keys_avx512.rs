@@ -14,7 +14,13 @@
 use std::arch::x86_64::*;
 use std::mem::offset_of;
 
+use crate::prefetch::prefetch;
+
 use super::{EIGHT, Pairs, intersect_by, merge_rest, positions_by};
+
+/// Hint distance. Where to load next depends on the keys just loaded, so the core cannot run ahead by itself, and lists
+/// beyond L2 would come at the pace of single misses.
+const KEYS_AHEAD: usize = 256;
 
 /// [`super::intersect`] on this path.
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,popcnt")]
@@ -35,6 +41,8 @@ fn merge(a: &[u64], b: &[u64], pairs: &mut Pairs) {
     pairs.reserve(a.len().min(b.len()) + EIGHT);
     let (mut i, mut j) = (0, 0);
     while i + EIGHT <= a.len() && j + EIGHT <= b.len() {
+        prefetch(a, i + KEYS_AHEAD);
+        prefetch(b, j + KEYS_AHEAD);
         let x: &[u64; EIGHT] = a[i..].first_chunk().expect("eight keys are left");
         let y: &[u64; EIGHT] = b[j..].first_chunk().expect("eight keys are left");
         let (in_a, in_b) = common_lanes(x, y);

@@ -9,7 +9,7 @@
 //! Cost model: a small frame is staged by commit and leaves with the next [`progress`](crate::link::Link::progress)
 //! or park, together with all that was committed since: a lone round trip costs each side one write and one
 //! read that finds something, and a burst of small frames costs one write. Large frames go out at once from where they lie. The
-//! measurements behind the two limits are in `examples/tcp_figures.rs`.
+//! measurements behind the two limits are in `keyrange bench carrier --carrier tcp`.
 //!
 //! Identity and trust are not established here: run [`crate::handshake`] on the socket first. Read `buffer`
 //! (the memory), `sender`, `receiver`, then `carrier` (the link itself) and `connect` (how sockets come about).

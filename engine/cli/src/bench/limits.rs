@@ -240,6 +240,43 @@ pub fn sum(bytes: &[u8]) -> u64 {
     lanes.iter().fold(rest, |total, &lane| total.wrapping_add(lane))
 }
 
+/// Reads every number with the widest vectors there are: what one core can read.
+pub fn read_all_numbers(numbers: &[f32]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn avx512(numbers: &[f32]) -> f32 {
+            sum_of_lanes(numbers)
+        }
+        #[target_feature(enable = "avx2")]
+        fn avx2(numbers: &[f32]) -> f32 {
+            sum_of_lanes(numbers)
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the feature was just detected.
+            return unsafe { avx512(numbers) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was just detected.
+            return unsafe { avx2(numbers) };
+        }
+    }
+    sum_of_lanes(numbers)
+}
+
+/// Enough lanes for eight of the widest vectors, which hides the latency of additions.
+#[inline(always)]
+fn sum_of_lanes(numbers: &[f32]) -> f32 {
+    let (chunks, rest) = numbers.as_chunks::<128>();
+    let mut lanes = [0.0f32; 128];
+    for chunk in chunks {
+        for l in 0..128 {
+            lanes[l] += chunk[l];
+        }
+    }
+    lanes.iter().chain(rest).sum()
+}
+
 /// A connected pair of TCP sockets on the loopback, without delays and surely to each other.
 pub fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;

@@ -17,7 +17,7 @@ use keyrange_kernels::dense;
 use keyrange_kernels::isa::{self, Isa};
 use serde::Serialize;
 
-use super::limits::{Array, Line64, add_to_random_lines, pin, sum};
+use super::limits::{Array, Line64, add_to_random_lines, pin, read_all_numbers};
 use super::options::{MeasureArgs, bytes, duration};
 use super::report::{digits, median, median_ratio, rate, size, table, write_json};
 use crate::failure::Failure;
@@ -212,7 +212,7 @@ impl Bench<'_> {
             Limit::Read(bytes) => {
                 let whole = bytes / 4;
                 grow(from, whole);
-                self.best_seconds(&mut || _ = black_box(sum(as_bytes(black_box(&from[..whole])))))
+                self.best_seconds(&mut || _ = black_box(read_all_numbers(black_box(&from[..whole]))))
             }
             Limit::Update(bytes) => {
                 let third = bytes / 12;
@@ -227,12 +227,6 @@ impl Bench<'_> {
             }
         }
     }
-}
-
-/// The bytes of numbers.
-fn as_bytes(numbers: &[f32]) -> &[u8] {
-    // SAFETY: f32 has no padding, u8 no alignment, and the length in bytes is that of the borrowed slice.
-    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
 /// A seeded sequence of numbers from -0.5 to 0.5.

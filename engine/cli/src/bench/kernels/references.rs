@@ -9,9 +9,9 @@ use std::hint::black_box;
 use keyrange_kernels::dense;
 use serde::Serialize;
 
-use super::super::limits::{Array, Line64, add_to_random_lines, sum};
+use super::super::limits::{Array, Line64, add_to_random_lines, read_all_numbers};
 use super::super::report::{digits, rate, size, table};
-use super::{Bench, Row, as_bytes, set_name};
+use super::{Bench, Row, set_name};
 
 /// What limits a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,11 +72,11 @@ impl Limits {
             |items: usize, work: &mut dyn FnMut()| items as f64 / bench.best_seconds(&mut || work());
         Limits {
             working_set_bytes: bytes,
-            read: per_second(bytes, &mut || _ = black_box(sum_of(&whole))),
+            read: per_second(bytes, &mut || _ = black_box(read_all_numbers(black_box(&whole)))),
             update: per_second(bytes / 2 * 3, &mut || dense::add(black_box(&mut y), black_box(&x))),
             lines: per_second(bytes / 64, &mut || add_to_random_lines(&mut lines)),
             core: per_second(of_l1 * small.len() * 4, &mut || {
-                (0..of_l1).for_each(|_| _ = black_box(sum_of(black_box(&small))));
+                (0..of_l1).for_each(|_| _ = black_box(read_all_numbers(black_box(&small))));
             }),
         }
     }
@@ -89,10 +89,6 @@ impl Limits {
             Scale::Core => self.core,
         }
     }
-}
-
-fn sum_of(numbers: &[f32]) -> u64 {
-    sum(as_bytes(numbers))
 }
 
 /// What the prototypes reached with data in L2, L3 and DRAM, items per second, and what limits each; 0: not measured.
