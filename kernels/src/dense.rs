@@ -126,7 +126,7 @@ fn sweep<T: Real, const K: usize, const FRESH: bool>(y: &mut [T], mut parts: [&[
     for i in 0..len {
         let mut sum = if FRESH { parts[0][i] } else { y[i] + parts[0][i] };
         for part in &parts[1..] {
-            sum = sum + part[i];
+            sum += part[i];
         }
         y[i] = sum;
     }

@@ -45,20 +45,15 @@ pub struct Prototype {
     here_items_per_second: f64,
 }
 
-/// Up to this many bytes data is in L2, on the prototypes' machine and here.
-const L2_BYTES_MAX: usize = 1 << 20;
-
-/// ... and in L3.
-const L3_BYTES_MAX: usize = 32 << 20;
+/// Where so many bytes are, on the prototypes' machine and here: 0 for L2, 1 for L3, 2 for DRAM.
+fn level(bytes: usize) -> usize {
+    [1 << 20, 32 << 20].iter().filter(|&&bytes_max| bytes > bytes_max).count()
+}
 
 impl Limits {
     /// Those of the prototypes' machine.
     fn there(bytes: usize) -> Limits {
-        let (read, update) = match bytes {
-            0..=L2_BYTES_MAX => (218e9, 260e9),
-            0..=L3_BYTES_MAX => (93e9, 154e9),
-            _ => (37e9, 57e9),
-        };
+        let (read, update) = [(218e9, 260e9), (93e9, 154e9), (37e9, 57e9)][level(bytes)];
         Limits { working_set_bytes: bytes, read, update, lines: 205e6, core: 454e9 }
     }
 
@@ -121,11 +116,7 @@ pub fn prototype(kernel: &str, data: &str, measured: &[Limits]) -> Option<Protot
         "100 k x 16 M" | "256MB" => measured.last()?,
         _ => measured.iter().find(|limits| set_name(limits.working_set_bytes) == data)?,
     };
-    let (items_per_second, limited_by) = match here.working_set_bytes {
-        0..=L2_BYTES_MAX => levels[0],
-        0..=L3_BYTES_MAX => levels[1],
-        _ => levels[2],
-    };
+    let (items_per_second, limited_by) = levels[level(here.working_set_bytes)];
     if items_per_second == 0.0 || data == "100 k x 250 k" {
         return None;
     }

@@ -246,7 +246,7 @@ impl<'a> Bench<'a> {
     /// Pushes and pulls lists of a scattered table, whose limit is the same on the same rows in plain memory.
     fn known_lists(&mut self, what: &str, load: &Load, prepared: &mut Prepared) -> anyhow::Result<()> {
         let Rows::Scattered { table_keys, keys, lists, .. } = load.rows else { return Ok(()) };
-        let slots: Vec<SlotList> = (0..lists).map(|of| scattered_slots(load, of).into()).collect();
+        let slots: Vec<SlotList> = scattered_slots(load).into_iter().map(SlotList::new).collect();
         let mut rows = Array::new(table_keys as usize, 1.0f32);
         let mut values = vec![1.0f32; keys];
         // As many walks as there are lists, so that none finds its rows in a cache that the table does not fit in.

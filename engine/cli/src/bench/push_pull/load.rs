@@ -115,10 +115,9 @@ impl Load {
     pub fn insert(&self, worker: &mut Worker) -> anyhow::Result<Duration> {
         let Rows::Scattered { table_keys, .. } = self.rows else { return Ok(Duration::ZERO) };
         let table = worker.create_table(&table_spec(self.table, StoreKind::Sparse), LIMIT)?;
-        let part_keys = (table_keys / SCATTERED_PARTS).max(PART_KEYS_MIN);
         let mut taken = Duration::ZERO;
-        for start in (0..table_keys).step_by(part_keys as usize) {
-            let keys = list(start..(start + part_keys).min(table_keys))?;
+        for part in parts(table_keys) {
+            let keys = list(part)?;
             let zeros = vec![0.0f32; keys.len()];
             let began = Instant::now();
             let task = worker.push(table, Keys::List(keys), vec![zeros], Options::default())?;
@@ -191,11 +190,31 @@ impl Prepared {
     }
 }
 
-/// The rows a scattered table gave to the keys of list `of`, nearly: in the order of insertion.
-pub fn scattered_slots(load: &Load, of: usize) -> Vec<u32> {
-    let mut draws: Vec<u64> = load.draws(of).collect();
-    draws.sort_unstable_by_key(|&draw| nth_key(draw));
-    draws.into_iter().map(|draw| draw as u32).collect()
+/// The rows a scattered table gave to the keys of each list, in list order: a part's keys came sorted.
+pub fn scattered_slots(load: &Load) -> Vec<Vec<u32>> {
+    let Rows::Scattered { table_keys, lists, .. } = load.rows else { return Vec::new() };
+    let sorted = |draws: &mut Vec<u64>| draws.sort_unstable_by_key(|&draw| nth_key(draw));
+    let mut row_of = vec![0u32; table_keys as usize];
+    let mut rows = 0..;
+    for part in parts(table_keys) {
+        let mut draws: Vec<u64> = part.collect();
+        sorted(&mut draws);
+        for (draw, row) in draws.into_iter().zip(&mut rows) {
+            row_of[draw as usize] = row;
+        }
+    }
+    let slots = |of| {
+        let mut draws: Vec<u64> = load.draws(of).collect();
+        sorted(&mut draws);
+        draws.into_iter().map(|draw| row_of[draw as usize]).collect()
+    };
+    (0..lists).map(slots).collect()
+}
+
+/// The draws that a scattered table gets in one push each.
+fn parts(table_keys: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
+    let part_keys = (table_keys / SCATTERED_PARTS).max(PART_KEYS_MIN);
+    (0..table_keys).step_by(part_keys as usize).map(move |start| start..(start + part_keys).min(table_keys))
 }
 
 #[cfg(test)]
@@ -218,6 +237,14 @@ mod tests {
                 assert!(draws.iter().all(|&draw| draw < table_keys));
             }
         }
+    }
+
+    #[test]
+    fn every_key_has_a_row_of_its_own() {
+        let mut rows = scattered_slots(&scattered(10_000, 10_000, 0, 1)).remove(0);
+        assert!(rows.windows(2).filter(|pair| pair[1] != pair[0] + 1).count() > 9000);
+        rows.sort_unstable();
+        assert_eq!(rows, (0..10_000).collect::<Vec<u32>>());
     }
 
     #[test]
