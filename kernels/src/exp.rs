@@ -41,6 +41,18 @@ pub(crate) fn exp_of<T: Real>(x: T) -> T {
     p * half.power_of_two() * (n - half).power_of_two()
 }
 
+/// e^x for x <= 0 (or NaN), the same bits as [`exp_of`] with seven operations less: nothing can overflow, so the first step
+/// scales by 2^(n + 65), which is a normal number for every n, and the second by the constant 2^-65.
+#[inline(always)]
+pub(crate) fn exp_of_nonpositive<T: Real>(x: T) -> T {
+    let x = x.at_least(-T::EXP_LIMIT);
+    let shifted = x.mul_add(T::LOG2_E, T::ROUND_RAISED);
+    let n = shifted - T::ROUND_RAISED;
+    let r = n.mul_add(-T::LN_2_LO, n.mul_add(-T::LN_2_HI, x));
+    let p = polynomial(T::EXP_TAIL, r).mul_add(r, T::ONE).mul_add(r, T::ONE);
+    p * shifted.low_bits_as_exponent() * T::LOWERED
+}
+
 /// 2 atanh(t) for 0 <= t <= 1/3, which is log(1 + e) for t = e / (2 + e).
 #[inline(always)]
 pub(crate) fn twice_atanh<T: Real>(t: T) -> T {
@@ -55,4 +67,24 @@ fn polynomial<T: Real>(coefficients: &[T], x: T) -> T {
         sum = sum.mul_add(x, c);
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agrees<T: Real>(steps: i32, limit: f64) {
+        for k in 0..=steps {
+            let x = T::from_f64(-limit * f64::from(k) / f64::from(steps));
+            assert_eq!(exp_of_nonpositive(x).to_bits(), exp_of(x).to_bits(), "{x:?}");
+        }
+        assert_eq!(exp_of_nonpositive(-T::INFINITY).to_bits(), T::ZERO.to_bits());
+        assert!(exp_of_nonpositive(T::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_short_way_for_nonpositive_numbers_gives_the_same_bits() {
+        agrees::<f32>(200_000, 120.0);
+        agrees::<f64>(200_000, 800.0);
+    }
 }

@@ -17,6 +17,8 @@
 //!
 //! The AVX-512 shell is not 256-bit on purpose: these loops are bound by loads and stores, where the wide
 //! registers halve the instruction count, and the frequency licences that once punished them are gone.
+//! Other targets than x86-64 have the loops alone. `--cfg keyrange_portable` builds just that on any machine, so that what
+//! aarch64 compiles is compiled and tested where no aarch64 is at hand (`ci/isa.sh`).
 //! Where LLVM does not find the good code (lane compression), the kernel calls intrinsics from its AVX-512 body.
 
 use std::cell::Cell;
@@ -89,7 +91,7 @@ pub fn detected() -> Isa {
     *DETECTED.get_or_init(detect)
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(keyrange_portable)))]
 fn detect() -> Isa {
     macro_rules! all { ($($feature:tt),*) => { $(is_x86_feature_detected!($feature))&&* }; }
     let avx2 = all!("avx2", "fma", "bmi1", "bmi2", "lzcnt", "popcnt");
@@ -101,7 +103,7 @@ fn detect() -> Isa {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", not(keyrange_portable))))]
 fn detect() -> Isa {
     Isa::Scalar
 }
@@ -158,7 +160,7 @@ macro_rules! shells {
         = $body:path $(| $wide:path)?; )*) => {$(
         $(#[$meta])*
         pub fn $name $(<$t: $crate::real::Real>)? ($($arg: $ty),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(keyrange_portable)))]
             {
                 #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
                 fn avx2 $(<$t: $crate::real::Real>)? ($($arg: $ty),*) $(-> $ret)? {
@@ -183,7 +185,7 @@ macro_rules! shells {
 }
 
 /// The AVX-512 body if one was named, else the loop.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(keyrange_portable)))]
 macro_rules! wide_body {
     ($body:path | $wide:path) => {
         $wide
@@ -194,5 +196,5 @@ macro_rules! wide_body {
 }
 
 pub(crate) use shells;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(keyrange_portable)))]
 pub(crate) use wide_body;

@@ -22,7 +22,7 @@ const STRIDE: usize = 16;
 
 type Pairs = Vec<(u32, u32)>;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(keyrange_portable)))]
 #[path = "keys_avx512.rs"]
 mod avx512;
 

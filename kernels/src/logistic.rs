@@ -12,7 +12,7 @@
 //! Margins of +inf give loss 0, p = 0, h = 0; of -inf loss inf, p = y, h = 0; NaN gives NaN in all three.
 
 use crate::dense::BLOCK;
-use crate::exp::{exp_of, twice_atanh};
+use crate::exp::{exp_of_nonpositive, twice_atanh};
 use crate::isa::shells;
 use crate::real::{REDUCTION_LANES, Real, fold};
 
@@ -44,7 +44,7 @@ shells! {
 /// 1 / (1 + exp(-x)).
 #[inline(always)]
 fn sigmoid_of<T: Real>(x: T) -> T {
-    let e = exp_of(-x.abs());
+    let e = exp_of_nonpositive(-x.abs());
     let top = if x < T::ZERO { e } else { T::ONE };
     top / (T::ONE + e)
 }
@@ -54,7 +54,7 @@ fn sigmoid_of<T: Real>(x: T) -> T {
 /// The divider is the narrowest part of a core, so 1 / (1 + e) and e / (2 + e) share one division.
 #[inline(always)]
 fn parts<T: Real>(m: T) -> (T, T, T) {
-    let e = exp_of(-m.abs());
+    let e = exp_of_nonpositive(-m.abs());
     let (one, two) = (T::ONE + e, T::ONE + T::ONE + e);
     let inverse = T::ONE / (one * two);
     let loss = (-m).at_least(T::ZERO) + twice_atanh(e * (one * inverse));

@@ -15,13 +15,13 @@ pub(crate) fn pays<T>(table: &[T]) -> bool {
 /// Hints that `table[index]` will be used. Any index is fine.
 #[inline(always)]
 pub(crate) fn prefetch<T>(table: &[T], index: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(keyrange_portable)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let address = table.as_ptr().wrapping_add(index).cast::<i8>();
         // SAFETY: a prefetch of any address is allowed: it neither reads architecturally nor faults, and SSE is baseline.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address) };
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(keyrange_portable))))]
     let _ = (table, index);
 }

@@ -50,6 +50,12 @@ pub trait Real:
     /// [`Real::ROUND`] plus the exponent's bias.
     #[doc(hidden)]
     const ROUND_BIASED: Self;
+    /// [`Real::ROUND_BIASED`] plus 65 (even, so that ties round as with [`Real::ROUND`]).
+    #[doc(hidden)]
+    const ROUND_RAISED: Self;
+    /// 2^-65.
+    #[doc(hidden)]
+    const LOWERED: Self;
     /// log2(e).
     #[doc(hidden)]
     const LOG2_E: Self;
@@ -83,6 +89,9 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// `self * a + b`, rounded once, on every machine.
     fn mul_add(self, a: Self, b: Self) -> Self;
+    /// `2^(n + 65)` for `self` = [`Real::ROUND_RAISED`] + n with an integral n that keeps the power normal.
+    #[doc(hidden)]
+    fn low_bits_as_exponent(self) -> Self;
     /// `2^self` for an integral `self` in the normal exponent range.
     #[doc(hidden)]
     fn power_of_two(self) -> Self;
@@ -114,6 +123,8 @@ macro_rules! real {
             const LANES: usize = 64 / size_of::<$float>();
             const ROUND: Self = 1.5 * (1u64 << $mantissa) as $float;
             const ROUND_BIASED: Self = Self::ROUND + $bias;
+            const ROUND_RAISED: Self = Self::ROUND_BIASED + 65.0;
+            const LOWERED: Self = 1.0 / (1u128 << 65) as $float;
             const LOG2_E: Self = std::$float::consts::LOG2_E;
             $($constants)*
 
@@ -148,7 +159,11 @@ macro_rules! real {
             // The low bits of ROUND + bias + n hold bias + n; the shift moves them into the exponent and drops the rest.
             #[inline(always)]
             fn power_of_two(self) -> Self {
-                $float::from_bits((self + Self::ROUND_BIASED).to_bits() << $mantissa)
+                (self + Self::ROUND_BIASED).low_bits_as_exponent()
+            }
+            #[inline(always)]
+            fn low_bits_as_exponent(self) -> Self {
+                $float::from_bits(self.to_bits() << $mantissa)
             }
         }
     };

@@ -9,8 +9,9 @@
 //! Cost model: a small frame is staged by commit and leaves with the next [`progress`](crate::link::Link::progress)
 //! or park, together with all that was committed since: a lone round trip costs each side one write and one
 //! read that finds something, and a burst of small frames costs one write. Large frames go out at once from where they lie. The
-//! measurements behind the two limits are in `examples/tcp_figures.rs`. Writes are as long as they come: on a loopback without
-//! pacing, where every link sees to that, neither cutting them nor corking (`MSG_MORE`) nor larger socket buffers gain anything.
+//! measurements behind the two limits are in `keyrange bench carrier --carrier tcp`. Writes are as long as they come: on a
+//! loopback without pacing, where every link sees to that, neither cutting them nor corking (`MSG_MORE`) nor larger socket
+//! buffers gain anything.
 //!
 //! Identity and trust are not established here: run [`crate::handshake`] on the socket first. Read `buffer`
 //! (the memory), `sender`, `receiver`, `host` (whether the peer's host still answers), then `carrier` (the link itself) and

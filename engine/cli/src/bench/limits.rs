@@ -6,11 +6,13 @@
 use std::hint::{black_box, spin_loop};
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
@@ -145,23 +147,81 @@ impl Part {
     }
 }
 
+/// An array aligned to cache lines, on huge pages where it is large and the kernel has them, as the engine's tables are:
+/// random access to 4 KiB pages would measure address translation, vectors across lines the line they split.
+pub struct Array<T> {
+    memory: Vec<T>,
+    start: usize,
+}
+
+impl<T: Copy> Array<T> {
+    /// `count` times `value`.
+    pub fn new(count: usize, value: T) -> Array<T> {
+        const LINE_BYTES: usize = 64;
+        let mut memory: Vec<T> = Vec::with_capacity(count + LINE_BYTES / size_of::<T>());
+        advise_huge_pages(&mut memory);
+        let start = memory.as_ptr().align_offset(LINE_BYTES);
+        memory.resize(start + count, value);
+        Array { memory, start }
+    }
+
+    /// The same numbers.
+    pub fn of(numbers: impl ExactSizeIterator<Item = T>, zero: T) -> Array<T> {
+        let mut array = Array::new(numbers.len(), zero);
+        array.iter_mut().zip(numbers).for_each(|(place, number)| *place = number);
+        array
+    }
+}
+
+impl<T> Deref for Array<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.memory[self.start..]
+    }
+}
+
+impl<T> DerefMut for Array<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[self.start..]
+    }
+}
+
+/// Asks for huge pages behind the vector's whole capacity, before it is written.
+fn advise_huge_pages<T>(memory: &mut Vec<T>) {
+    let (start, page_bytes) = (memory.as_mut_ptr().cast::<u8>(), rustix::param::page_size());
+    let before = start.align_offset(page_bytes);
+    let bytes = (memory.capacity() * size_of::<T>()).saturating_sub(before) / page_bytes * page_bytes;
+    if bytes > 0 {
+        // SAFETY: the pages lie within the vector's allocation, which nobody else uses now, and the advice changes no byte.
+        let _ = unsafe { madvise(start.add(before).cast(), bytes, Advice::LinuxHugepage) };
+    }
+}
+
 /// Cache lines per second that one core adds to, `lines` of them at random places of as many lines of memory.
 pub fn random_lines_per_second(lines: usize) -> f64 {
-    let mut memory = vec![Line64([1; 8]); lines];
-    let (mut place, began) = (0u64, Instant::now());
+    let mut memory = Array::new(lines, Line64([1; 8]));
+    let began = Instant::now();
+    add_to_random_lines(&mut memory);
+    lines as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Adds to as many lines at random places as there are lines.
+pub fn add_to_random_lines(memory: &mut [Line64]) {
+    let (lines, mut place) = (memory.len(), 0u64);
     for _ in 0..lines {
         // A full-period generator, so the places are known early and the core overlaps the misses.
         place = place.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let at = ((u128::from(place) * lines as u128) >> 64) as usize;
         memory[at].0[0] += 1;
     }
-    black_box(&memory);
-    lines as f64 / began.elapsed().as_secs_f64()
+    black_box(memory);
 }
 
+/// A cache line.
 #[repr(align(64))]
-#[derive(Clone)]
-struct Line64([u64; 8]);
+#[derive(Clone, Copy, Default)]
+pub struct Line64([u64; 8]);
 
 /// Reads every byte.
 pub fn sum(bytes: &[u8]) -> u64 {
@@ -177,6 +237,43 @@ pub fn sum(bytes: &[u8]) -> u64 {
     let words = words.iter().fold(0u64, |total, &word| total.wrapping_add(u64::from_ne_bytes(word)));
     let total = rest.iter().fold(words, |total, &byte| total.wrapping_add(u64::from(byte)));
     if lines.is_empty() { total } else { lanes.iter().fold(total, |total, &lane| total.wrapping_add(lane)) }
+}
+
+/// Reads every number with the widest vectors there are: what one core can read.
+pub fn read_all_numbers(numbers: &[f32]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn avx512(numbers: &[f32]) -> f32 {
+            sum_of_lanes(numbers)
+        }
+        #[target_feature(enable = "avx2")]
+        fn avx2(numbers: &[f32]) -> f32 {
+            sum_of_lanes(numbers)
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the feature was just detected.
+            return unsafe { avx512(numbers) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was just detected.
+            return unsafe { avx2(numbers) };
+        }
+    }
+    sum_of_lanes(numbers)
+}
+
+/// Enough lanes for eight of the widest vectors, which hides the latency of additions.
+#[inline(always)]
+fn sum_of_lanes(numbers: &[f32]) -> f32 {
+    let (chunks, rest) = numbers.as_chunks::<128>();
+    let mut lanes = [0.0f32; 128];
+    for chunk in chunks {
+        for l in 0..128 {
+            lanes[l] += chunk[l];
+        }
+    }
+    lanes.iter().chain(rest).sum()
 }
 
 /// A connected pair of TCP sockets on the loopback, without delays and surely to each other.

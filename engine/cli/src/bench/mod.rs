@@ -4,9 +4,10 @@
 //! printed. Nothing is measured here that a job would do otherwise: the same links, the same servers.
 //!
 //! Read `options` (what can be asked), `limits` (what the machine can do), `turn` (what two sides do with a link), `peer`
-//! (the second process), then `carrier`, `push_pull` and `kernels`; `report` prints.
+//! (the second process), then `carrier`, `push_pull` (with `growth` over its reports) and `kernels`; `report` prints.
 
 mod carrier;
+mod growth;
 mod kernels;
 mod limits;
 mod options;
@@ -34,11 +35,13 @@ enum What {
     Ring(carrier::RingArgs),
     /// A link as the engine uses it, over a carrier of choice; the limit of tcp is a bare pair of spinning sockets
     Carrier(carrier::CarrierArgs),
-    /// One server process with one shard and one worker process: pushes and pulls of keys, lists and ranges
+    /// A server process and one or more worker processes: pushes and pulls of keys, lists and ranges
     ///
     /// Prints latency, keys or bytes per second, CPU time per item on both sides and memory per key, each beside what a core
     /// does with the same values in plain memory.
     PushPull(push_pull::PushPullArgs),
+    /// Reports of `push-pull --cases growth` side by side: cost per key by size of the table, servers and workers
+    Growth(growth::GrowthArgs),
     /// The kernels by instruction set and size of the data, beside a copy (or a sum) of the same bytes
     Kernels(kernels::KernelsArgs),
     /// The second process of a measurement
@@ -52,6 +55,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         What::Ring(args) => carrier::run_ring(&args),
         What::Carrier(args) => carrier::run_carrier(&args),
         What::PushPull(args) => push_pull::run(&args),
+        What::Growth(args) => growth::run(&args),
         What::Kernels(args) => kernels::run(&args),
         What::Peer(args) => peer::serve(&args),
     }

@@ -19,7 +19,9 @@ const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// How to measure.
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct MeasureArgs {
-    /// The two cores to pin the sides to, the measuring side first (kernels run on the first) [default: the first two this process may use]
+    /// The two cores to pin the sides to, the measuring side first (kernels run on the first) [default: the first two this process may use].
+    /// With several servers or workers: one for each worker, then one for each server thread; without, none is pinned where
+    /// cores do not suffice
     #[arg(long, env = "KEYRANGE_BENCH_CORES", value_delimiter = ',', num_args = 1.., value_name = "A,B")]
     pub cores: Vec<usize>,
 
@@ -52,6 +54,39 @@ impl MeasureArgs {
         }
     }
 
+    /// Where the threads of a job go. `other_core` is the first server's, or else any that is not the measuring thread's.
+    pub fn places(&self, workers: usize, servers: usize) -> anyhow::Result<Places> {
+        if (workers, servers) == (1, 1) {
+            let [worker, server] = self.two_cores()?;
+            return Ok(Places {
+                workers: vec![Some(worker)],
+                servers: vec![Some(server)],
+                other_core: server,
+            });
+        }
+        let usable = usable_cores().context("asking which cores may be used")?;
+        let wrong = |text: String| Failure::input(format!("--cores: {text}"));
+        let threads = workers + servers;
+        let given = &self.cores;
+        if let Some(core) = given.iter().find(|core| !usable.contains(core)) {
+            return Err(wrong(format!("core {core} cannot be used; choose among {usable:?}")));
+        }
+        let repeated = given.iter().enumerate().any(|(k, core)| given[..k].contains(core));
+        if repeated || ![0, threads].contains(&given.len()) {
+            return Err(wrong(format!(
+                "expected {threads} different cores, one for each worker and server, got {given:?}"
+            )));
+        }
+        let chosen = if given.is_empty() { &usable } else { given };
+        let pinned = chosen.len() >= threads;
+        let place = |thread: usize| pinned.then(|| chosen[thread]);
+        Ok(Places {
+            workers: (0..workers).map(place).collect(),
+            servers: (workers..threads).map(place).collect(),
+            other_core: place(workers).or(usable.get(1).copied()).unwrap_or(usable[0]),
+        })
+    }
+
     /// The core to measure on when one is enough.
     pub fn one_core(&self) -> anyhow::Result<usize> {
         let usable = usable_cores().context("asking which cores may be used")?;
@@ -72,6 +107,15 @@ impl MeasureArgs {
         }
         Err(Failure::input(format!("--json: there is no folder {}", folder.display())))
     }
+}
+
+/// The core of each thread of a job, if it is pinned.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub workers: Vec<Option<usize>>,
+    pub servers: Vec<Option<usize>>,
+    /// A core for the other side of a limit.
+    pub other_core: usize,
 }
 
 /// What a sweep over message sizes needs.

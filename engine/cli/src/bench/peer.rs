@@ -21,11 +21,11 @@ use keyrange_transport::tcp::{TcpConfig, TcpLink};
 
 use super::limits::{pin, tcp_pair};
 use super::options::LinkCarrier;
-use super::push_pull::ServerRole;
+use super::push_pull::NodeRole;
 use super::turn::{Turn, answer};
 
 /// The peer answers on the control socket within this time, turns included.
-const CONTROL_PATIENCE: Duration = Duration::from_secs(120);
+pub const CONTROL_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A peer whose control socket closed ends within this time.
 const EXIT_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,13 +51,16 @@ enum Role {
         bare: bool,
     },
     /// The server of push-pull
-    Server(ServerRole),
+    Server(NodeRole),
+    /// A further worker of push-pull
+    Worker(NodeRole),
 }
 
 /// The second process: does what it is told until the control socket closes.
 pub fn serve(args: &PeerArgs) -> anyhow::Result<()> {
     let (carrier, ring_bytes, bare) = match &args.role {
         Role::Server(role) => return super::push_pull::serve(role),
+        Role::Worker(role) => return super::push_pull::work(role),
         &Role::Link { carrier, ring_bytes, core, bare } => {
             pin(core).with_context(|| format!("pinning the peer to core {core}"))?;
             (carrier, ring_bytes, bare)

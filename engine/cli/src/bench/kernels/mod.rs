@@ -1,9 +1,10 @@
 //! `bench kernels`: every kernel on every instruction set, over sizes that live in different caches.
 //!
 //! Read `arrays` (aggregation and update rules on whole arrays) and `sparse` (slots, key lists, matrices): they make the
-//! data and name the limit; timing is here.
+//! data and name the limit; `references` has the prototypes' figures; timing is here.
 
 mod arrays;
+mod references;
 mod sparse;
 
 use std::cell::RefCell;
@@ -12,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use keyrange_kernels::dense;
 use keyrange_kernels::isa::{self, Isa};
 use serde::Serialize;
 
-use super::limits::{pin, sum};
+use super::limits::{Array, Line64, add_to_random_lines, pin, read_all_numbers};
 use super::options::{MeasureArgs, bytes, duration};
 use super::report::{digits, median, median_ratio, rate, size, table, write_json};
 use crate::failure::Failure;
+use references::{Limits, Prototype};
 
 /// Arguments of `bench kernels`.
 #[derive(Args, Serialize)]
@@ -60,6 +63,7 @@ struct Row {
     data: String,
     limit_items_per_second: f64,
     paths: Vec<Path>,
+    prototype: Option<Prototype>,
 }
 
 /// The same on one instruction set.
@@ -70,11 +74,14 @@ struct Path {
     of_limit: f64,
 }
 
-/// What bounds a kernel from below: this many bytes in all, copied or only read.
+/// What bounds a kernel from below: bytes in all, copied, only read, or read and written as `y += x` does; or lines at random
+/// places of so much memory.
 #[derive(Clone, Copy)]
 enum Limit {
     Copy(usize),
     Read(usize),
+    Update(usize),
+    Lines { count: usize, of_bytes: usize },
 }
 
 /// Times kernels and keeps what it finds.
@@ -82,8 +89,26 @@ struct Bench<'a> {
     args: &'a KernelsArgs,
     isas: Vec<Isa>,
     /// Memory of the limits: grown once, used by all.
-    memory: RefCell<[Vec<u8>; 2]>,
+    memory: RefCell<Memory>,
+    /// What the machine does with data of each working set.
+    limits: Vec<Limits>,
     rows: Vec<Row>,
+}
+
+/// Two arrays to read, copy and add.
+struct Memory([Array<f32>; 2]);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory([Array::new(0, 0.0), Array::new(0, 0.0)])
+    }
+}
+
+/// Everything found, as it stands in the JSON file.
+#[derive(Serialize)]
+struct Figures<'a> {
+    limits: &'a [Limits],
+    kernels: &'a [Row],
 }
 
 /// Measures and prints.
@@ -99,13 +124,16 @@ pub fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     }
     let core = args.measure.one_core()?;
     pin(core).with_context(|| format!("pinning to core {core}"))?;
-    let mut bench = Bench { args, isas, memory: RefCell::default(), rows: Vec::new() };
+    let mut bench = Bench { args, isas, memory: RefCell::default(), limits: Vec::new(), rows: Vec::new() };
     for &bytes in &args.working_sets {
+        let limits = Limits::measured(&bench, bytes);
+        bench.limits.push(limits);
         arrays::aggregation(&mut bench, bytes);
         arrays::elementwise(&mut bench, bytes);
         sparse::scattered(&mut bench, bytes);
         sparse::key_lists(&mut bench, bytes);
     }
+    sparse::scattered_widely(&mut bench);
     sparse::products(&mut bench);
     if bench.rows.is_empty() {
         return Err(Failure::input(format!(
@@ -113,8 +141,13 @@ pub fn run(args: &KernelsArgs) -> anyhow::Result<()> {
             args.kernels.join(" or ")
         )));
     }
+    for row in &mut bench.rows {
+        row.prototype = references::prototype(&row.kernel, &row.data, &bench.limits);
+    }
     print(&bench.rows, core);
-    write_json("keyrange bench kernels", &args.measure, args, &bench.rows)
+    references::print(&bench.rows, &bench.limits);
+    let figures = Figures { limits: &bench.limits, kernels: &bench.rows };
+    write_json("keyrange bench kernels", &args.measure, args, &figures)
 }
 
 impl Bench<'_> {
@@ -142,7 +175,8 @@ impl Bench<'_> {
         };
         let paths = self.isas.iter().zip(&rates).map(path).collect();
         let limit_items_per_second = median(&limits);
-        self.rows.push(Row { kernel: kernel.to_owned(), data, limit_items_per_second, paths });
+        let kernel = kernel.to_owned();
+        self.rows.push(Row { kernel, data, limit_items_per_second, paths, prototype: None });
     }
 
     /// The best time of one call within a turn.
@@ -160,15 +194,15 @@ impl Bench<'_> {
     }
 
     fn limit_seconds(&self, limit: Limit) -> f64 {
-        let [from, to] = &mut *self.memory.borrow_mut();
-        let grow = |memory: &mut Vec<u8>, bytes| {
-            if memory.len() < bytes {
-                memory.resize(bytes, 1);
+        let Memory([from, to]) = &mut *self.memory.borrow_mut();
+        let grow = |memory: &mut Array<f32>, numbers: usize| {
+            if memory.len() < numbers {
+                *memory = Array::new(numbers, 1.0);
             }
         };
         match limit {
             Limit::Copy(bytes) => {
-                let half = bytes / 2;
+                let half = bytes / 8;
                 grow(from, half);
                 grow(to, half);
                 self.best_seconds(&mut || {
@@ -176,26 +210,40 @@ impl Bench<'_> {
                 })
             }
             Limit::Read(bytes) => {
-                grow(from, bytes);
-                self.best_seconds(&mut || _ = black_box(sum(black_box(&from[..bytes]))))
+                let whole = bytes / 4;
+                grow(from, whole);
+                self.best_seconds(&mut || _ = black_box(read_all_numbers(black_box(&from[..whole]))))
+            }
+            Limit::Update(bytes) => {
+                let third = bytes / 12;
+                grow(from, third);
+                grow(to, third);
+                self.best_seconds(&mut || dense::add(black_box(&mut to[..third]), black_box(&from[..third])))
+            }
+            Limit::Lines { count, of_bytes } => {
+                let mut lines = Array::new(of_bytes / 64, Line64::default());
+                let seconds = self.best_seconds(&mut || add_to_random_lines(&mut lines));
+                seconds * count as f64 / lines.len() as f64
             }
         }
     }
 }
 
 /// A seeded sequence of numbers from -0.5 to 0.5.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
+fn numbers(count: usize, seed: u32) -> Array<f32> {
     let mut state = seed | 1;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
     };
-    (0..count).map(|_| next()).collect()
+    Array::of((0..count).map(|_| next()), 0.0)
 }
 
 /// Like [`numbers`], all above 0.
-fn positive_numbers(count: usize, seed: u32) -> Vec<f32> {
-    numbers(count, seed).iter().map(|x| x.abs() + 0.1).collect()
+fn positive_numbers(count: usize, seed: u32) -> Array<f32> {
+    let mut numbers = numbers(count, seed);
+    numbers.iter_mut().for_each(|x| *x = x.abs() + 0.1);
+    numbers
 }
 
 fn set_name(bytes: usize) -> String {
@@ -207,7 +255,7 @@ fn print(rows: &[Row], core: usize) {
         "kernels on core {core}, f32; items (keys, numbers, nonzeros) per second, medians of the best calls;"
     );
     println!(
-        "beside each its part of the limit: a copy (for the fused kernels a sum) of the bytes it must move\n"
+        "beside each its part of the limit: reading, or adding to, the bytes it must move; or so many lines at random\n"
     );
     let isas = rows.first().map_or(&[][..], |row| &row.paths[..]);
     let headings: Vec<&str> = ["kernel", "data"]

@@ -12,19 +12,21 @@ pub struct Latency {
     pub p999_ns: u64,
     pub max_ns: u64,
     pub cpu_ns: f64,
-    pub server_cpu_ns: Option<f64>,
+    pub server_cpu_ns: f64,
     pub limit_ns: f64,
     pub p50_over_limit: f64,
 }
 
-/// Items per second of one kind of request; CPU times are per item.
+/// Items per second of one kind of request, all workers together; times are per item, CPU times those of all threads of a
+/// side.
 #[derive(Serialize)]
 pub struct Rate {
     pub request: String,
     pub items: &'static str,
     pub per_second: f64,
+    pub wall_ns: f64,
     pub cpu_ns: f64,
-    pub server_cpu_ns: Option<f64>,
+    pub server_cpu_ns: f64,
     pub limit: &'static str,
     pub limit_per_second: f64,
     pub of_limit: f64,
@@ -39,13 +41,25 @@ pub struct Memory {
     pub server_bytes_per_key: f64,
 }
 
+/// What waiting costs: worker, manager and server, as a part of one core.
+#[derive(Serialize)]
+pub struct Idle {
+    pub seconds: f64,
+    pub here_of_a_core: f64,
+    pub server_of_a_core: f64,
+}
+
 /// All figures of one run.
 #[derive(Serialize)]
 pub struct Figures {
     pub carrier: String,
-    pub cores: [usize; 2],
+    /// The first worker's core and the first server's, if threads were pinned.
+    pub cores: Option<[usize; 2]>,
+    pub servers: usize,
+    pub workers: usize,
     pub latency_limit: &'static str,
     pub latencies: Vec<Latency>,
     pub rates: Vec<Rate>,
+    pub idle: Option<Idle>,
     pub memory: Option<Memory>,
 }

@@ -1,12 +1,19 @@
-//! `bench push-pull`: one server with one shard, one worker, and a manager inside the worker's process.
+//! `bench push-pull`: a server of one or more shard threads, one or more workers, and a manager inside the measuring worker's
+//! process.
 //!
-//! Read `cluster` (the processes), then `cases` (what is measured and against which limit);
-//! `support` has the tasks' arrays and the plain memory beside them, `figures` what is found.
+//! Read `cluster` (the processes), `crew` (the other workers), `load` (what is pushed), then `cases` and `latency` (what is
+//! measured and against which limit); `turns` times, `server_clock` reads the server's CPU time, `support` has the tasks'
+//! arrays and the plain memory beside them, `figures` what is found.
 
 mod cases;
 mod cluster;
+mod crew;
 mod figures;
+mod latency;
+mod load;
+mod server_clock;
 mod support;
+mod turns;
 
 use std::time::Duration;
 
@@ -18,7 +25,7 @@ use super::report::{digits, rate, table, time, write_json};
 use crate::failure::Failure;
 use cases::Bench;
 use cluster::Cluster;
-pub use cluster::{ServerRole, serve};
+pub use cluster::{NodeRole, serve, work};
 use figures::Figures;
 
 /// Longest wait for a task.
@@ -31,7 +38,15 @@ pub struct PushPullArgs {
     #[arg(long, env = "KEYRANGE_BENCH_CARRIER", value_enum, default_value_t = LinkCarrier::Shm)]
     carrier: LinkCarrier,
 
-    /// What to measure [default: everything]
+    /// Server threads, of one process; the keys are split evenly over them
+    #[arg(long, env = "KEYRANGE_BENCH_SERVERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    servers: u32,
+
+    /// Worker processes; with several, all do the same at the same time, and only cases of lists and ranges are measured
+    #[arg(long, env = "KEYRANGE_BENCH_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), value_name = "N")]
+    workers: u32,
+
+    /// What to measure [default: everything but growth]
     #[arg(long, env = "KEYRANGE_BENCH_CASES", value_enum, value_delimiter = ',', num_args = 1.., value_name = "CASE")]
     cases: Vec<Case>,
 
@@ -46,6 +61,10 @@ pub struct PushPullArgs {
     /// One-key pushes under way at a time
     #[arg(long, env = "KEYRANGE_BENCH_IN_FLIGHT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(65..=16_384), value_name = "N")]
     in_flight: u32,
+
+    /// Keys of the table of case growth
+    #[arg(long, env = "KEYRANGE_BENCH_TABLE_KEYS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000_000), value_name = "N")]
+    table_keys: u32,
 
     /// Random keys whose memory is counted
     #[arg(long, env = "KEYRANGE_BENCH_MEMORY_KEYS", default_value_t = 16_000_000, value_parser = clap::value_parser!(u32).range(100_000..), value_name = "N")]
@@ -70,23 +89,55 @@ pub struct PushPullArgs {
 enum Case {
     /// One key pushed (and pulled) and waited for, then as many as possible in flight
     OneKey,
-    /// The same random list again and again, for each of --list-keys
+    /// The same random list again and again, for each of --list-keys; its first push gave it consecutive rows
     Lists,
+    /// The same where the keys were inserted in random order before, so that their rows are scattered
+    Scattered,
     /// Forty random lists of 100000 keys in turn
     Cycling,
     /// Random lists of 100000 keys, none sent twice
     NewKeys,
-    /// A whole dense table, for each of --dense-bytes
+    /// A table of --table-keys keys inserted in random order: filling it, lists of 100000 random ones of its keys that the
+    /// server knows, and lists it sees for the first time
+    Growth,
+    /// A whole dense table, for each of --dense-bytes; over shm from lent memory too
     Dense,
+    /// CPU time of all sides while a worker waits for what does not come
+    Idle,
     /// Growth of the server process by --memory-keys keys; needs a server process
     Memory,
+}
+
+impl Case {
+    /// Whether several workers can do it at the same time.
+    fn takes_workers(self) -> bool {
+        matches!(self, Case::Lists | Case::Scattered | Case::Cycling | Case::Growth | Case::Dense)
+    }
 }
 
 impl PushPullArgs {
     fn wants(&self, case: Case) -> bool {
         match self.cases.as_slice() {
+            [] if case == Case::Growth || (self.workers > 1 && !case.takes_workers()) => false,
             [] => case != Case::Memory || self.carrier != LinkCarrier::InProcess,
             cases => cases.contains(&case),
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.measure.check_json()?;
+        if self.carrier == LinkCarrier::InProcess && self.cases.contains(&Case::Memory) {
+            return Err(Failure::input(
+                "--cases memory: needs a server process; choose --carrier shm or tcp",
+            ));
+        }
+        match self.cases.iter().find(|case| self.workers > 1 && !case.takes_workers()) {
+            Some(case) => {
+                let name =
+                    case.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+                Err(Failure::input(format!("--cases {name}: measures one worker; leave --workers at 1")))
+            }
+            None => Ok(()),
         }
     }
 }
@@ -101,24 +152,27 @@ fn dense_bytes(text: &str) -> Result<usize, String> {
 
 /// Measures and prints.
 pub fn run(args: &PushPullArgs) -> anyhow::Result<()> {
-    args.measure.check_json()?;
-    if args.carrier == LinkCarrier::InProcess && args.cases.contains(&Case::Memory) {
-        return Err(Failure::input("--cases memory: needs a server process; choose --carrier shm or tcp"));
-    }
-    let cores = args.measure.two_cores()?;
-    let (mut cluster, worker) = Cluster::start(args.carrier, args.ring_bytes, cores)?;
-    let figures = Bench::new(args, worker, cluster.server(), cores).run()?;
+    args.check()?;
+    let places = args.measure.places(args.workers as usize, args.servers as usize)?;
+    let (mut cluster, hands) = Cluster::start(args.carrier, args.ring_bytes, &places)?;
+    let figures = Bench::new(args, &cluster, hands, &places).run()?;
     cluster.finish()?;
     print(&figures);
     write_json("keyrange bench push-pull", &args.measure, args, &figures)
 }
 
 fn print(figures: &Figures) {
-    let [worker, server] = figures.cores;
-    println!(
-        "push and pull over {}, worker on core {worker}, server on core {server}; f32 values, function add; medians",
-        figures.carrier
-    );
+    let places = match figures.cores {
+        Some([worker, server]) if figures.workers + figures.servers == 2 => {
+            format!("worker on core {worker}, server on core {server}")
+        }
+        Some(_) => format!(
+            "{} workers and {} server threads, each on a core of its own",
+            figures.workers, figures.servers
+        ),
+        None => format!("{} workers and {} server threads on fewer cores", figures.workers, figures.servers),
+    };
+    println!("push and pull over {}, {places}; f32 values, function add; medians", figures.carrier);
     if !figures.latencies.is_empty() {
         println!("\nLatency (limit: {})", figures.latency_limit);
         let mut rows = table(&[
@@ -137,14 +191,14 @@ fn print(figures: &Figures) {
             let percentiles = [row.p50_ns, row.p90_ns, row.p99_ns, row.p999_ns, row.max_ns];
             let mut cells = vec![row.request.clone()];
             cells.extend(percentiles.map(|ns| time(ns as f64)));
-            cells.extend([time(row.cpu_ns), row.server_cpu_ns.map_or("-".into(), time), time(row.limit_ns)]);
+            cells.extend([time(row.cpu_ns), time(row.server_cpu_ns), time(row.limit_ns)]);
             cells.push(digits(row.p50_over_limit));
             rows.add_row(cells);
         }
         println!("{rows}");
     }
     if !figures.rates.is_empty() {
-        println!("\nRates (CPU per item)");
+        println!("\nRates (CPU per item, of all threads of a side)");
         let mut rows =
             table(&["request", "items", "rate", "CPU worker", "CPU server", "limit", "of limit", "limit is"]);
         for row in &figures.rates {
@@ -153,13 +207,21 @@ fn print(figures: &Figures) {
                 row.items.to_owned(),
                 rate(row.per_second),
                 time(row.cpu_ns),
-                row.server_cpu_ns.map_or("-".into(), time),
+                time(row.server_cpu_ns),
                 rate(row.limit_per_second),
                 digits(row.of_limit),
                 row.limit.to_owned(),
             ]);
         }
         println!("{rows}");
+    }
+    if let Some(idle) = &figures.idle {
+        println!(
+            "\nIdle for {:.0} s, a worker waiting: worker and manager {:.3} %, server {:.3} % of a core",
+            idle.seconds,
+            100.0 * idle.here_of_a_core,
+            100.0 * idle.server_of_a_core
+        );
     }
     if let Some(memory) = &figures.memory {
         println!(
