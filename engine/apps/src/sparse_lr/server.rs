@@ -20,8 +20,8 @@ pub const SUMS_TABLE: u16 = 2;
 /// Longest array that can be summed over workers at once.
 pub const SUMS_MAX: u64 = 1 << 23;
 
-/// Most bytes of one answer to `support`.
-const SUPPORT_ANSWER_MAX: usize = 1 << 20;
+/// Bytes of a pair of key and weight in answers to `support`.
+pub const PAIR_BYTES: usize = 16;
 
 /// What the server must know of the problem. Parameters of the table's function.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,11 @@ impl Penalty {
     /// The radius after a step of `step`; workers and servers compute it alike and never send it.
     pub fn radius_after(&self, step: f64) -> f64 {
         (2.0 * step.abs() + 0.1).min(self.radius_max)
+    }
+
+    /// `l1 |w|_1 + l2/2 |w|^2`.
+    pub fn of(&self, weights: &[f64]) -> f64 {
+        weights.iter().map(|w| self.l1 * w.abs() + 0.5 * self.l2 * w * w).sum()
     }
 
     fn check(self) -> Result<Self, String> {
@@ -89,6 +94,15 @@ pub struct Begin {
     pub reset: bool,
     /// Factor on the curvature bounds, at least 1 (the inverse learning rate).
     pub damping: f64,
+}
+
+/// Arguments of `support`: which of a shard's nonzero weights to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// Leave out this many.
+    pub skip: u64,
+    /// Tell this many at most.
+    pub pairs_max: u64,
 }
 
 /// Answer of `end`: this shard's part, the same for all workers that ask for the same phase.
@@ -240,25 +254,14 @@ impl BlockProx {
         Ok(serde_json::to_vec(&stats).expect("plain numbers are JSON"))
     }
 
-    /// Keys and weights that are not 0, as little-endian pairs of `u64` and `f64`, in the order of keys.
-    fn support(&self, view: &mut CallView<'_, f64>) -> Result<Vec<u8>, CallError> {
+    /// Keys and weights that are not 0, a page of them, as little-endian pairs of `u64` and `f64`, in the order of keys.
+    fn support(&self, args: &[u8], view: &mut CallView<'_, f64>) -> Result<Vec<u8>, CallError> {
+        let page: Page = parse("support", args)?;
         let (keys, _) = view.existing(0, u64::MAX);
-        let mut answer = Vec::new();
         // A frozen table's slots are the ranks of its keys.
-        for (&key, &w) in keys.iter().zip(view.column(0)) {
-            if w != 0.0 && !w.is_nan() {
-                answer.extend_from_slice(&key.to_le_bytes());
-                answer.extend_from_slice(&w.to_le_bytes());
-            }
-        }
-        if answer.len() > SUPPORT_ANSWER_MAX {
-            let got = answer.len() / 16;
-            return Err(refused(
-                "support",
-                format!("expected at most {} weights, got {got}", SUPPORT_ANSWER_MAX / 16),
-            ));
-        }
-        Ok(answer)
+        let nonzero = keys.iter().zip(view.column(0)).filter(|(_, w)| **w != 0.0 && !w.is_nan());
+        let pairs = nonzero.skip(page.skip as usize).take(page.pairs_max as usize);
+        Ok(pairs.flat_map(|(key, w)| [key.to_le_bytes(), w.to_le_bytes()]).flatten().collect())
     }
 }
 
@@ -305,7 +308,7 @@ impl ServerFn<f64> for BlockProx {
         match verb {
             "begin" => self.begin(args, view),
             "end" => self.end(args, view),
-            "support" => self.support(view),
+            "support" => self.support(args, view),
             _ => Err(CallError::UnknownVerb { function: "block_prox".to_owned(), verb: verb.to_owned() }),
         }
     }

@@ -10,7 +10,7 @@ use keyrange::key_range::KeyRange;
 use keyrange::message::Values;
 use keyrange::worker::{Keys, Options, TableHandle, Target, TaskId};
 
-use crate::sparse_lr::server::{self, Begin, Penalty, PhaseStats};
+use crate::sparse_lr::server::{self, Begin, PAIR_BYTES, Page, Penalty, PhaseStats};
 
 /// The worker's connection to the tables of the solver.
 pub struct Servers<'a> {
@@ -114,27 +114,27 @@ impl<'a> Servers<'a> {
         Ok(parts.fold(PhaseStats::default(), PhaseStats::merge))
     }
 
-    /// Keys and weights that are not 0, in key order.
+    /// Keys and weights that are not 0, in key order, however many.
     pub fn support(&mut self) -> Result<Vec<(u64, f64)>, WorkerError> {
-        let replies = self.call("support", Vec::new())?;
         let mut support = Vec::new();
-        for pair in replies.iter().flat_map(|reply| reply.as_chunks::<16>().0) {
-            let (key, weight) = pair.split_at(8);
-            let bytes = |half: &[u8]| half.try_into().expect("half of 16 bytes");
-            support.push((u64::from_le_bytes(bytes(key)), f64::from_le_bytes(bytes(weight))));
+        let page = self.worker.answer_bytes_max() / PAIR_BYTES;
+        let mut skip = 0;
+        loop {
+            let ask = Page { skip, pairs_max: page as u64 };
+            let replies = self.call("support", serde_json::to_vec(&ask).expect("plain numbers are JSON"))?;
+            let pairs = replies.iter().flat_map(|reply| reply.as_chunks::<PAIR_BYTES>().0);
+            support.extend(pairs.map(|pair| {
+                let (key, weight) = pair.split_at(8);
+                let bytes = |half: &[u8]| half.try_into().expect("half of a pair");
+                (u64::from_le_bytes(bytes(key)), f64::from_le_bytes(bytes(weight)))
+            }));
+            if replies.iter().all(|reply| reply.len() < page * PAIR_BYTES) {
+                break;
+            }
+            skip += page as u64;
         }
         support.sort_unstable_by_key(|&(key, _)| key);
         Ok(support)
-    }
-
-    /// All weights that are not 0 as table keys and values, however many.
-    pub fn all_weights(&mut self) -> Result<Vec<(u64, f64)>, WorkerError> {
-        let options = Options::default();
-        let task =
-            self.worker.pull(self.weights, Keys::Existing(KeyRange::ALL), Vec::<f64>::new(), options)?;
-        let outcome = self.worker.wait(task, self.patience)?;
-        let weights = outcome.values.into_vec::<f64>();
-        Ok(outcome.keys.into_iter().zip(weights).filter(|(_, w)| *w != 0.0 && !w.is_nan()).collect())
     }
 
     fn call(&mut self, verb: &str, arguments: Vec<u8>) -> Result<Vec<Vec<u8>>, WorkerError> {
