@@ -21,7 +21,7 @@ mod report;
 pub mod servers;
 pub mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keyrange::client::{Worker, WorkerError};
 use keyrange::key_list::KeyList;
@@ -73,10 +73,13 @@ pub struct Solver<'a> {
 impl<'a> Solver<'a> {
     /// Brings a worker's examples and the tables together. All workers must do so at the same time; the clock of the
     /// training starts here.
-    pub fn new(worker: &'a mut Worker, local: Local, config: &'a SolverConfig) -> Result<Self, WorkerError> {
+    pub fn new(
+        mut servers: Servers<'a>,
+        local: Local,
+        config: &'a SolverConfig,
+    ) -> Result<Self, WorkerError> {
         let started = Instant::now();
-        let patience = Duration::from_secs_f64(config.patience_s);
-        let mut servers = Servers::new(worker, &config.penalty, &local.keys, patience)?;
+        servers.fix_features(&local.keys)?;
         let mut sums = vec![0.0; 2 + BINS];
         sums[0] = local.labels.len() as f64;
         sums[1] = local.columns.nonzeros() as f64;

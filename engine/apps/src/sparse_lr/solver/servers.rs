@@ -25,22 +25,20 @@ pub struct Servers<'a> {
 }
 
 impl<'a> Servers<'a> {
-    /// Creates the tables and fixes the set of features as those of all workers: `keys` are this worker's.
-    pub fn new(
-        worker: &'a mut Worker,
-        penalty: &Penalty,
-        keys: &[u64],
-        patience: Duration,
-    ) -> Result<Self, WorkerError> {
+    /// Creates the tables, still without features.
+    pub fn new(worker: &'a mut Worker, penalty: &Penalty, patience: Duration) -> Result<Self, WorkerError> {
         let weights = worker.create_table(&server::weights_table(penalty), patience)?;
         let sums = worker.create_table(&server::sums_table(), patience)?;
-        let mut servers = Servers { worker, weights, sums, time: 0, phase: 0, patience, spare: Vec::new() };
+        Ok(Servers { worker, weights, sums, time: 0, phase: 0, patience, spare: Vec::new() })
+    }
+
+    /// Fixes the set of features as those of all workers: `keys` are this worker's.
+    pub fn fix_features(&mut self, keys: &[u64]) -> Result<(), WorkerError> {
         // Before the first `begin`, a push makes the rows and changes nothing in them.
         let list = KeyList::new(keys.to_vec()).expect("columns are in key order");
         let zeros = || vec![0.0; keys.len()];
-        servers.push(list, KeyRange::ALL, [zeros(), zeros()])?;
-        servers.worker.freeze(weights, patience)?;
-        Ok(servers)
+        self.push(list, KeyRange::ALL, [zeros(), zeros()])?;
+        self.worker.freeze(self.weights, self.patience)
     }
 
     fn next(&mut self) -> Options {
