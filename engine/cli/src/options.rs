@@ -9,7 +9,7 @@ use keyrange::node::Membership;
 use keyrange::node::carrier::CarrierWish;
 use keyrange_apps::data::synthetic::SyntheticSpec;
 use keyrange_apps::sparse_lr::job::{Generated, TrainJob};
-use keyrange_apps::sparse_lr::server::Penalty;
+use keyrange_apps::sparse_lr::protocol::Penalty;
 use keyrange_apps::sparse_lr::solver::SolverConfig;
 
 use crate::failure::Failure;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sparse_lr::server::Penalty;
+use crate::sparse_lr::protocol::Penalty;
 
 /// Settings of the solver. All workers must have the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 use keyrange_kernels::{linear, logistic};
 
 use crate::data::{Csc, Dataset};
-use crate::sparse_lr::server::Penalty;
+use crate::sparse_lr::protocol::Penalty;
 
 /// Columns of a sparse matrix, owned, all or some of a worker's.
 #[derive(Debug, Default, Clone)]

@@ -35,7 +35,7 @@ use self::local::Local;
 use self::newton::Newton;
 use self::passes::PassEnd;
 use self::servers::Servers;
-use super::server::Phase;
+use super::protocol::Phase;
 
 pub use self::config::SolverConfig;
 pub use self::report::{PassReport, Solution};

@@ -18,7 +18,7 @@ use keyrange_kernels::logistic;
 use super::local::Local;
 use super::servers::Servers;
 use super::support::Support;
-use crate::sparse_lr::server::Penalty;
+use crate::sparse_lr::protocol::Penalty;
 
 /// Steps in a row, at most; then the passes get their turn.
 const STEPS_MAX: usize = 5;
@@ -36,7 +36,7 @@ const LENGTHS: [f64; 7] = [0.5, 0.25, 0.125, 0.0625, 0.03, 0.01, 0.001];
 const RESIDUAL_RELATIVE: f64 = 0.1;
 
 /// Products with the Hessian per step, at most.
-const PRODUCTS_MAX: f64 = 500.0;
+const PRODUCTS_MAX: f64 = 200.0;
 
 /// Added to the diagonal of the Hessian, so that features without curvature (all margins far out) divide by no zero.
 const CURVATURE_MIN: f64 = 1e-10;

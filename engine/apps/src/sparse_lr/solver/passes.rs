@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use super::Solver;
 use super::blocks::{self, ActiveSet, BINS};
 use super::local::table_key;
-use crate::sparse_lr::server::{Begin, Phase, PhaseStats};
+use crate::sparse_lr::protocol::{Begin, Phase, PhaseStats};
 
 /// What a pass came to, the same at every worker.
 pub(super) struct PassEnd {

@@ -10,7 +10,8 @@ use keyrange::key_range::KeyRange;
 use keyrange::message::Values;
 use keyrange::worker::{Keys, Options, TableHandle, Target, TaskId};
 
-use crate::sparse_lr::server::{self, Begin, PAIR_BYTES, Page, Penalty, PhaseStats};
+use crate::sparse_lr::protocol::{Begin, PAIR_BYTES, Page, Penalty, PhaseStats};
+use crate::sparse_lr::server;
 
 /// The worker's connection to the tables of the solver.
 pub struct Servers<'a> {
