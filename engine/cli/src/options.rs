@@ -10,7 +10,7 @@ use keyrange::node::Membership;
 use keyrange::node::carrier::CarrierWish;
 use keyrange_apps::data::synthetic::SyntheticSpec;
 use keyrange_apps::sparse_lr::job::{Generated, TrainJob};
-use keyrange_apps::sparse_lr::server::Penalty;
+use keyrange_apps::sparse_lr::protocol::Penalty;
 use keyrange_apps::sparse_lr::solver::SolverConfig;
 use keyrange_transport::fault::FaultPlan;
 
@@ -126,9 +126,9 @@ pub struct SparseLrArgs {
     #[arg(long, env = "KEYRANGE_KKT_RATIO", allow_negative_numbers = true, default_value_t = 10.0, value_name = "X", value_parser = kkt_ratio)]
     pub kkt_ratio: f64,
 
-    /// Largest number of nonzero weights for steps in their full metric; 0 switches these off
-    #[arg(long, env = "KEYRANGE_METRIC_MAX", default_value_t = 2400, value_name = "N", value_parser = clap::value_parser!(u64).range(..=4000))]
-    pub metric_max: u64,
+    /// No Newton steps among the nonzero weights: only the published method's diagonal metric
+    #[arg(long, env = "KEYRANGE_DIAGONAL_ONLY")]
+    pub diagonal_only: bool,
 
     /// Ids of features that are visited first, as one block, before the first pass
     #[arg(long, env = "KEYRANGE_PRIOR", num_args = 1.., value_delimiter = ',', value_name = "ID")]
@@ -207,7 +207,7 @@ impl SparseLrArgs {
                 certificate: self.certificate,
                 block_ratio: self.block_ratio,
                 kkt_ratio: self.kkt_ratio,
-                metric_max: self.metric_max,
+                diagonal_only: self.diagonal_only,
                 prior: self.prior.clone(),
                 prior_rounds: self.prior_rounds,
                 seed: self.seed,

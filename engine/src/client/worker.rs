@@ -10,7 +10,7 @@ use super::pump::{Mending, Pump};
 use crate::key_range::{Key, RangeMap};
 use crate::manager::message::{NAME_BYTES_MAX, ToManager};
 use crate::manager::{NodeName, Session, SessionEnd, Start};
-use crate::message::{Control, Element};
+use crate::message::{Control, Element, HEADER_BYTES};
 use crate::node::Membership;
 use crate::node::carrier::CarrierWish;
 use crate::table::TableSpec;
@@ -76,6 +76,11 @@ impl Worker {
     /// Which shard owns which keys.
     pub fn map(&self) -> &RangeMap {
         self.pump.core.map()
+    }
+
+    /// The longest answer to a [`call`](Self::call), in bytes: one frame of the smallest ring.
+    pub fn answer_bytes_max(&self) -> usize {
+        self.pump.core.frame_bytes_max() - HEADER_BYTES
     }
 
     /// The time on the clock that [`Options::deadline`] is on.

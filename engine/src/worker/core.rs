@@ -80,6 +80,11 @@ impl WorkerCore {
         }
     }
 
+    /// Largest frame that every link carries.
+    pub fn frame_bytes_max(&self) -> usize {
+        self.config.frame_bytes_max
+    }
+
     /// The range map.
     pub fn map(&self) -> &Arc<RangeMap> {
         &self.map

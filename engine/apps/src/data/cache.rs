@@ -8,7 +8,8 @@
 //! offset  bytes  what
 //!      0      8  "KRCACHE" and the format version, 1
 //!      8      8  byte order and word size of the machine: 0x01020304, then the bytes of a word
-//!     16     48  six words: bytes of the description, rows, nonzeros, features, 1 if values follow else 0, 0
+//!     16     48  six words: bytes of the description, rows, nonzeros, features, 1 if values follow else 0,
+//!                how negatives are labelled: 1 some with 0, 2 some with -1, 3 both; 0 in the cache of a whole set
 //!     64     16  xxh3-128 of the 48 bytes above and of all that follows here
 //!     80         description of the text files, padded with 0 to 8 bytes
 //!                row offsets (words), keys (u64), labels (f64), values (f64) if any, columns (u32)
@@ -22,6 +23,7 @@ use std::time::UNIX_EPOCH;
 use bytemuck::Pod;
 use twox_hash::XxHash3_128;
 
+use super::libsvm::Negatives;
 use super::{DataError, Dataset, libsvm};
 
 const MAGIC: [u8; 8] = *b"KRCACHE\x01";
@@ -59,32 +61,62 @@ impl Cache {
     /// # Errors
     /// Those of [`libsvm::read`].
     pub fn read<P: AsRef<Path> + Sync>(&self, files: &[P], threads: usize) -> Result<Dataset, DataError> {
-        let Ok((paths, description)) = describe(files) else {
+        self.read_with(files, "", || Ok((libsvm::read(files, threads)?, Negatives::default())))
+            .map(|(set, _)| set)
+    }
+
+    /// The same for [`libsvm::read_share`]. Of plain files the share is kept, of archives the whole set.
+    ///
+    /// # Errors
+    /// Those of [`libsvm::read_share`].
+    pub fn read_share<P: AsRef<Path> + Sync>(
+        &self,
+        files: &[P],
+        worker: usize,
+        workers: usize,
+        threads: usize,
+    ) -> Result<(Dataset, Negatives), DataError> {
+        if workers == 1 || !libsvm::can_share(files) {
+            return Ok((self.read(files, threads)?.share(worker, workers), Negatives::default()));
+        }
+        let share = format!("share {worker} of {workers}\n");
+        self.read_with(files, &share, || libsvm::read_share(files, worker, workers, threads))
+    }
+
+    fn read_with<P: AsRef<Path> + Sync>(
+        &self,
+        files: &[P],
+        share: &str,
+        read: impl FnOnce() -> Result<(Dataset, Negatives), DataError>,
+    ) -> Result<(Dataset, Negatives), DataError> {
+        let Ok((paths, description)) = describe(files, share) else {
             // Whatever hinders us to look at the files, the reader will say it better.
-            return libsvm::read(files, threads);
+            return read();
         };
         let path = self.folder.join(format!("{:032x}.krcache", XxHash3_128::oneshot(paths.as_bytes())));
         match load(&path, description.as_bytes()) {
-            Ok(set) => return Ok(set),
+            Ok(found) => return Ok(found),
             Err(Unusable::Absent) => {}
             Err(reason) => tracing::warn!("cache {} is not used: {reason}; it is made anew", path.display()),
         }
-        let set = libsvm::read(files, threads)?;
+        let (set, negatives) = read()?;
         // If the files changed while they were read, nobody knows which state the set is of.
-        if describe(files).is_ok_and(|(_, after)| after == description)
-            && let Err(reason) = self.store(&path, description.as_bytes(), &set)
+        if describe(files, share).is_ok_and(|(_, after)| after == description)
+            && let Err(reason) = self.store(&path, description.as_bytes(), &set, negatives)
         {
             tracing::warn!("cache {} cannot be written: {reason}", path.display());
         }
-        Ok(set)
+        Ok((set, negatives))
     }
 
-    fn store(&self, path: &Path, description: &[u8], set: &Dataset) -> io::Result<()> {
+    fn store(&self, path: &Path, description: &[u8], set: &Dataset, negatives: Negatives) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         let valued = set.values().is_some();
-        let counts = [description.len(), set.rows(), set.nonzeros(), set.features(), usize::from(valued), 0]
-            .map(|n| n as u64);
+        let kinds = usize::from(negatives.zero) + 2 * usize::from(negatives.minus);
+        let counts =
+            [description.len(), set.rows(), set.nonzeros(), set.features(), usize::from(valued), kinds]
+                .map(|n| n as u64);
         let mut description = description.to_vec();
         description.resize(description.len().next_multiple_of(8), 0);
         let parts: [&[u8]; 6] = [
@@ -115,9 +147,9 @@ fn machine() -> [u8; 8] {
     mark
 }
 
-/// The absolute paths, and paths with size and time of change: lines of text.
-fn describe<P: AsRef<Path>>(files: &[P]) -> io::Result<(String, String)> {
-    let (mut paths, mut description) = (String::new(), String::new());
+/// The share and the absolute paths; the same with size and time of change of each: lines of text.
+fn describe<P: AsRef<Path>>(files: &[P], share: &str) -> io::Result<(String, String)> {
+    let (mut paths, mut description) = (share.to_owned(), share.to_owned());
     for file in files {
         let path = fs::canonicalize(file)?;
         let facts = fs::metadata(&path)?;
@@ -128,7 +160,7 @@ fn describe<P: AsRef<Path>>(files: &[P]) -> io::Result<(String, String)> {
     Ok((paths, description))
 }
 
-fn load(path: &Path, description: &[u8]) -> Result<Dataset, Unusable> {
+fn load(path: &Path, description: &[u8]) -> Result<(Dataset, Negatives), Unusable> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unusable::Absent),
         other => other?,
@@ -143,7 +175,7 @@ fn load(path: &Path, description: &[u8]) -> Result<Dataset, Unusable> {
     file.read_exact(bytemuck::cast_slice_mut(&mut counts))?;
     let mut checksum = [0u8; 16];
     file.read_exact(&mut checksum)?;
-    let [described, rows, nonzeros, features, valued, _] = counts;
+    let [described, rows, nonzeros, features, valued, kinds] = counts;
     // All lengths are checked against the file's before anything is allocated.
     let sizes =
         [described.div_ceil(8) as u128 * 8, (rows as u128 + 1) * 8, features as u128 * 8, rows as u128 * 8];
@@ -167,7 +199,8 @@ fn load(path: &Path, description: &[u8]) -> Result<Dataset, Unusable> {
     if hasher.finish_128().to_le_bytes() != checksum {
         return damaged("contents with the checksum of the header", "others".into());
     }
-    Ok(Dataset::from_parts(row_offsets, columns, (valued == 1).then_some(values), labels, keys)?)
+    let set = Dataset::from_parts(row_offsets, columns, (valued == 1).then_some(values), labels, keys)?;
+    Ok((set, Negatives { zero: kinds & 1 == 1, minus: kinds & 2 == 2 }))
 }
 
 fn array<T: Pod>(file: &mut File, count: u64, hasher: &mut XxHash3_128) -> io::Result<Vec<T>> {
@@ -198,9 +231,24 @@ mod tests {
             let cache = Cache::new(&folder);
             let first = cache.read(&[&file], 1).unwrap();
             let [entry] = folder_entries(&folder).try_into().unwrap();
-            let (_, description) = describe(&[&file]).unwrap();
-            assert_eq!(load(&entry, description.as_bytes()).unwrap(), first);
+            let (_, description) = describe(&[&file], "").unwrap();
+            assert_eq!(load(&entry, description.as_bytes()).unwrap().0, first);
             assert_eq!(cache.read(&[&file], 1).unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn shares_of_plain_files_are_kept_each_for_itself_with_their_labels() {
+        let dir = TempDir::new().unwrap();
+        let (file, folder) = (dir.path().join("data"), dir.path().join("cache"));
+        fs::write(&file, "1 5:0.5 7\n0 6:2\n1 8\n").unwrap();
+        let cache = Cache::new(&folder);
+        for _ in 0..2 {
+            let shares: Vec<_> =
+                (0..3).map(|worker| cache.read_share(&[&file], worker, 3, 1).unwrap()).collect();
+            assert_eq!(shares.iter().map(|(set, _)| set.rows()).sum::<usize>(), 3);
+            assert_eq!(shares.iter().filter(|(_, negatives)| negatives.zero).count(), 1);
+            assert_eq!(folder_entries(&folder).len(), 3);
         }
     }
 
@@ -224,7 +272,7 @@ mod tests {
         fs::write(&file, "1 5:0.5 7\n-1 6:2\n").unwrap();
         let want = cache.read(&[&file], 1).unwrap();
         let [entry] = folder_entries(&folder).try_into().unwrap();
-        let (_, description) = describe(&[&file]).unwrap();
+        let (_, description) = describe(&[&file], "").unwrap();
         let bytes = fs::read(&entry).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();

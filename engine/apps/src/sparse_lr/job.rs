@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::solver::local::Local;
+use super::solver::servers::Servers;
 use super::solver::{PassReport, Solution, Solver, SolverConfig};
 use super::{Evaluation, Model, ModelError, ModelMeta, evaluate};
 use crate::data::cache::Cache;
+use crate::data::libsvm::Negatives;
 use crate::data::synthetic::{Synthetic, SyntheticSpec};
 use crate::data::{DataError, Dataset, libsvm};
 
@@ -124,23 +126,20 @@ pub fn run_worker(mut worker: Worker) -> Result<(), JobError> {
 fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
     let started = Instant::now();
     let (rank, workers) = (worker.rank() as usize, worker.workers() as usize);
-    let share = match &job.generate {
-        Some(Generated { spec, rows, .. }) => {
-            let cut = |rank: usize| (u128::from(*rows) * rank as u128 / workers as u128) as u64;
-            Synthetic::new(spec.clone())?.dataset(cut(rank)..cut(rank + 1), job.threads)?
-        }
-        None => load(&job.data, job)?.share(rank, workers),
-    };
+    let patience = Duration::from_secs_f64(job.solver.patience_s);
+    let loaded = load_share(job, rank, workers);
     // Whatever is wrong with the test data shall be known before the work, not after it.
-    let test = if rank == 0 { load_test(job)? } else { None };
+    let test = if rank == 0 && loaded.is_ok() { load_test(job)? } else { None };
+    let mut servers = Servers::new(worker, &job.solver.penalty, patience)?;
+    let share = join_shares(&mut servers, job, loaded)?;
     let local = Local::new(&share, job.solver.penalty.radius_first);
     drop(share);
     // Everybody has its data, by columns, before the clock of the training starts.
-    worker.barrier("loaded", Duration::from_secs_f64(job.solver.patience_s))?;
+    servers.worker.barrier("loaded", patience)?;
     let load_seconds = started.elapsed().as_secs_f64();
 
     let mut told: Option<Instant> = None;
-    let solution = Solver::new(worker, local, &job.solver)?.train(|worker, pass| {
+    let solution = Solver::new(servers, local, &job.solver)?.train(|worker, pass| {
         if rank == 0 && told.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
             told = Some(Instant::now());
             let traffic = worker.link_stats();
@@ -156,11 +155,49 @@ fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
     Ok(())
 }
 
-fn load(files: &[PathBuf], job: &TrainJob) -> Result<Dataset, DataError> {
-    match &job.cache {
-        Some(folder) => Cache::new(folder).read(files, job.threads),
-        None => libsvm::read(files, job.threads),
+fn load_share(job: &TrainJob, rank: usize, workers: usize) -> Result<(Dataset, Negatives), DataError> {
+    match (&job.generate, &job.cache) {
+        (Some(Generated { spec, rows, .. }), _) => {
+            let cut = |rank: usize| (u128::from(*rows) * rank as u128 / workers as u128) as u64;
+            let share = Synthetic::new(spec.clone())?.dataset(cut(rank)..cut(rank + 1), job.threads)?;
+            Ok((share, Negatives::default()))
+        }
+        (None, Some(folder)) => Cache::new(folder).read_share(&job.data, rank, workers, job.threads),
+        (None, None) => libsvm::read_share(&job.data, rank, workers, job.threads),
     }
+}
+
+/// Makes sure that the shares of all workers form a set. If they do not, one worker tells why, and the others wait for
+/// its word: the first whose share is faulty, or else the first of all, which reads the whole set to name the place.
+fn join_shares(
+    servers: &mut Servers<'_>,
+    job: &TrainJob,
+    loaded: Result<(Dataset, Negatives), DataError>,
+) -> Result<Dataset, JobError> {
+    let flag = |some: bool| f64::from(u8::from(some));
+    let (rank, workers) = (servers.worker.rank() as usize, servers.worker.workers() as usize);
+    let mut sums = vec![0.0; 3 + workers];
+    match &loaded {
+        Ok((set, negatives)) => {
+            sums[..3].copy_from_slice(&[set.rows() as f64, flag(negatives.zero), flag(negatives.minus)]);
+        }
+        Err(_) => sums[3 + rank] = 1.0,
+    }
+    let sums = servers.sum(sums)?;
+    let disagree = sums[0] == 0.0 || (sums[1] > 0.0 && sums[2] > 0.0);
+    let teller = sums[3..].iter().position(|faulty| *faulty > 0.0).or(disagree.then_some(0));
+    if teller == Some(rank) {
+        loaded?;
+        libsvm::read(&job.data, job.threads)?;
+        let got = "no row, or labels 0 and -1, in the shares of all workers, but not in the whole".into();
+        let expected = "files that do not change while they are read";
+        return Err(DataError::Inconsistent { expected, got }.into());
+    }
+    if teller.is_some() {
+        // It fails when the teller does.
+        servers.worker.barrier("shares", Duration::from_secs_f64(job.solver.patience_s))?;
+    }
+    Ok(loaded?.0)
 }
 
 fn load_test(job: &TrainJob) -> Result<Option<Dataset>, DataError> {
@@ -169,7 +206,10 @@ fn load_test(job: &TrainJob) -> Result<Option<Dataset>, DataError> {
             Synthetic::new(spec.clone())?.dataset(*rows..rows + test_rows, job.threads).map(Some)
         }
         None if job.test.is_empty() => Ok(None),
-        None => load(&job.test, job).map(Some),
+        None => match &job.cache {
+            Some(folder) => Cache::new(folder).read(&job.test, job.threads).map(Some),
+            None => libsvm::read(&job.test, job.threads).map(Some),
+        },
     }
 }
 

@@ -4,6 +4,7 @@ use keyrange::table::Table;
 use keyrange::update::Registry;
 use proptest::prelude::*;
 
+use super::protocol::*;
 use super::server::*;
 
 fn table(penalty: &Penalty, keys: &[u64]) -> Table<f64> {

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::program::{Node, Place, Running, await_some, cpu_seconds, runs, send, shared_memory_names};
 
 /// A job that would go on for minutes: nothing proves an accuracy of 1e-15.
-const ENDLESS: &str = "train sparse-lr --generate --generate-rows 5000 --l1 0.01 --tolerance 1e-15 --certificate --report report.json";
+const ENDLESS: &str = "train sparse-lr --generate --generate-rows 5000 --l1 0.01 --tolerance 1e-15 --certificate --diagonal-only --report report.json";
 
 /// Starts a job with 2 servers and 2 workers and waits until it trains.
 fn training(place: &Place, options: &str) -> (Running, Vec<Node>) {

@@ -10,10 +10,13 @@
 //! the tables are merged and the numbers rewritten. The result, and the error if there is one, depend on the text
 //! alone. Memory: about 12 bytes a nonzero (4 without values), twice that for a moment while blocks are joined.
 //!
-//! Reading order: `line` (grammar), `source` (blocks), then this file.
+//! Workers that share a set of plain files each read only their part of the bytes ([`read_share`]).
+//!
+//! Reading order: `line` (grammar), `span` (parts of files), `source` (blocks), then this file.
 
 mod line;
 mod source;
+mod span;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -32,12 +35,60 @@ use source::{BlockId, Broken, Sources};
 /// [`DataError::Io`], [`DataError::Archive`] or [`DataError::Line`] for the first fault in the order of the text;
 /// [`DataError::Empty`] when there is no example; [`DataError::TooLarge`] beyond 2^32 - 2 rows or features.
 pub fn read<P: AsRef<Path> + Sync>(files: &[P], threads: usize) -> Result<Dataset, DataError> {
-    let sources = Sources::new(files);
+    let (set, _) = read_sources(&Sources::new(files, None), files, threads)?;
+    if set.rows() == 0 {
+        let what: Vec<_> = files.iter().map(|file| file.as_ref().display().to_string()).collect();
+        return Err(DataError::Empty {
+            what: if what.is_empty() { "no file".into() } else { what.join(", ") },
+        });
+    }
+    Ok(set)
+}
+
+/// How negative examples are labelled in some part of a set. A set with both is ambiguous.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Negatives {
+    /// Some are labelled 0.
+    pub zero: bool,
+    /// Some are labelled -1.
+    pub minus: bool,
+}
+
+/// Reads the share of worker `worker` of `workers`: consecutive rows, every row in exactly one share, and about as
+/// much work in each. Of plain files a worker reads only its share of the bytes; archives it reads whole.
+///
+/// A share may be empty, and shares may differ in the labels of their negatives: whoever joins them must make sure
+/// that there is a row and that the labels agree. [`read`] names the place where they do not.
+///
+/// # Errors
+/// Those of [`read`], for the lines read.
+pub fn read_share<P: AsRef<Path> + Sync>(
+    files: &[P],
+    worker: usize,
+    workers: usize,
+    threads: usize,
+) -> Result<(Dataset, Negatives), DataError> {
+    match span::cut(files, worker, workers) {
+        Some(spans) if workers > 1 => read_sources(&Sources::new(files, Some(spans)), files, threads),
+        _ => Ok((read(files, threads)?.share(worker, workers), Negatives::default())),
+    }
+}
+
+/// Whether [`read_share`] reads only a share of these files.
+pub fn can_share<P: AsRef<Path>>(files: &[P]) -> bool {
+    span::cut(files, 0, 1).is_some()
+}
+
+fn read_sources<P: AsRef<Path> + Sync>(
+    sources: &Sources<'_>,
+    files: &[P],
+    threads: usize,
+) -> Result<(Dataset, Negatives), DataError> {
     let threads = threads.max(1);
     let outputs = Mutex::new(Vec::with_capacity(threads));
     thread::scope(|scope| {
         let work = |thread: usize| {
-            let output = parse_blocks(&sources, thread);
+            let output = parse_blocks(sources, thread);
             outputs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(output);
         };
         for thread in 1..threads {
@@ -56,15 +107,8 @@ pub fn read<P: AsRef<Path> + Sync>(files: &[P], threads: usize) -> Result<Datase
         }));
     }
     parts.sort_by_key(|part| part.id);
-    check(&mut parts, files)?;
-    let rows = parts.iter().map(|part| part.piece.labels.len()).sum::<usize>();
-    if rows == 0 {
-        let what: Vec<_> = files.iter().map(|file| file.as_ref().display().to_string()).collect();
-        return Err(DataError::Empty {
-            what: if what.is_empty() { "no file".into() } else { what.join(", ") },
-        });
-    }
-    join(parts.into_iter().map(|part| part.piece).collect(), lists, threads)
+    let negatives = check(&mut parts, files, |file| sources.lines_before(file))?;
+    Ok((join(parts.into_iter().map(|part| part.piece).collect(), lists, threads)?, negatives))
 }
 
 /// A parsed block.
@@ -117,9 +161,14 @@ fn parse_blocks(sources: &Sources<'_>, thread: usize) -> (Vec<Interned>, Vec<Par
 }
 
 /// The first fault in the order of the text, with its place in its file; also the mixture of labels 0 and -1.
-fn check<P: AsRef<Path>>(parts: &mut [Part], files: &[P]) -> Result<(), DataError> {
+/// `skipped` tells how many lines of a file come before the first part.
+fn check<P: AsRef<Path>>(
+    parts: &mut [Part],
+    files: &[P],
+    skipped: impl Fn(usize) -> Result<u64, DataError>,
+) -> Result<Negatives, DataError> {
     let (mut file, mut lines_before) = (0, 0);
-    let (mut zeros, mut minuses) = (false, false);
+    let Negatives { zero: mut zeros, minus: mut minuses } = Negatives::default();
     for part in parts {
         if part.id.0 != file {
             (file, lines_before) = (part.id.0, 0);
@@ -134,7 +183,7 @@ fn check<P: AsRef<Path>>(parts: &mut [Part], files: &[P]) -> Result<(), DataErro
         if let Some(line) = mixed {
             return Err(DataError::Line {
                 file: path.into(),
-                line: lines_before + line + 1,
+                line: skipped(file)? + lines_before + line + 1,
                 column: 1,
                 expected: "labels either 0 and 1 or -1 and +1 throughout the set".into(),
                 got: "the first line of the other kind".into(),
@@ -145,17 +194,19 @@ fn check<P: AsRef<Path>>(parts: &mut [Part], files: &[P]) -> Result<(), DataErro
         match part.fault.take() {
             None => lines_before += part.lines,
             Some(Fault::Line(LineFault { line, column, expected, got })) => {
-                let line = lines_before + line + 1;
+                let line = skipped(file)? + lines_before + line + 1;
                 return Err(DataError::Line { file: path.into(), line, column, expected, got });
             }
-            Some(Fault::Broken(broken)) => return Err(broken.at(path, lines_before + part.lines + 1)),
+            Some(Fault::Broken(broken)) => {
+                return Err(broken.at(path, skipped(file)? + lines_before + part.lines + 1));
+            }
             Some(Fault::TooManyFeatures) => {
                 let limit = Interner::LIMIT as u64;
                 return Err(DataError::TooLarge { what: "features", limit, got: limit + 1 });
             }
         }
     }
-    Ok(())
+    Ok(Negatives { zero: zeros, minus: minuses })
 }
 
 #[cfg(test)]

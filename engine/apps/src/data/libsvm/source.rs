@@ -1,11 +1,13 @@
 //! Hands out the text of several files in blocks of whole lines, to any number of threads.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::super::DataError;
 use super::super::compression::{self, Compression};
+use super::span;
 
 /// What a thread parses at a time: large enough to make the lock cheap, small enough to stay in cache.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -47,9 +49,24 @@ impl Broken {
 }
 
 impl<'a> Sources<'a> {
-    pub fn new<P: AsRef<Path>>(files: &'a [P]) -> Self {
-        let source = |file: &'a P| Mutex::new(FileSource::new(file.as_ref()));
-        Self { files: files.iter().map(source).collect() }
+    /// The files whole, or of each the lines that begin in its span.
+    pub fn new<P: AsRef<Path>>(files: &'a [P], spans: Option<Vec<Range<u64>>>) -> Self {
+        let mut spans = spans.map(Vec::into_iter);
+        let mut source = |file: &'a P| {
+            let span = spans.as_mut().and_then(Iterator::next);
+            Mutex::new(FileSource::new(file.as_ref(), span))
+        };
+        Self { files: files.iter().map(&mut source).collect() }
+    }
+
+    /// How many lines of a file come before the first that was handed out. Reads them, so only for errors.
+    pub fn lines_before(&self, file: usize) -> Result<u64, DataError> {
+        let source = lock(&self.files[file], true);
+        let (start, path) = source.map_or((0, Path::new("")), |source| (source.start, source.path));
+        if start == 0 {
+            return Ok(0);
+        }
+        span::lines_before(path, start).map_err(|source| DataError::Io { file: path.into(), source })
     }
 
     /// Puts the next lines of some file into `block` (its old contents are dropped), preferring the files from
@@ -91,6 +108,10 @@ fn lock<'l, T>(mutex: &'l Mutex<T>, wait: bool) -> Option<MutexGuard<'l, T>> {
 
 struct FileSource<'a> {
     path: &'a Path,
+    /// Only lines that begin here.
+    span: Option<Range<u64>>,
+    /// Where the first line begins.
+    start: u64,
     opened: Option<(Compression, Box<dyn Read + Send>)>,
     /// The beginning of a line whose end was not read yet.
     rest: Vec<u8>,
@@ -99,8 +120,16 @@ struct FileSource<'a> {
 }
 
 impl<'a> FileSource<'a> {
-    fn new(path: &'a Path) -> Self {
-        Self { path, opened: None, rest: Vec::new(), blocks: 0, exhausted: false }
+    fn new(path: &'a Path, span: Option<Range<u64>>) -> Self {
+        let exhausted = span.as_ref().is_some_and(Range::is_empty);
+        Self { path, span, start: 0, opened: None, rest: Vec::new(), blocks: 0, exhausted }
+    }
+
+    fn open(&mut self) -> io::Result<(Compression, Box<dyn Read + Send>)> {
+        let Some(span) = &self.span else { return compression::open(self.path) };
+        let (start, text) = span::open(self.path, span)?;
+        self.start = start;
+        Ok((Compression::Plain, Box::new(text)))
     }
 
     fn next(&mut self, block: &mut Vec<u8>) -> Option<(usize, Result<(), Broken>)> {
@@ -139,7 +168,7 @@ impl<'a> FileSource<'a> {
 
     fn read_lines(&mut self, block: &mut Vec<u8>) -> Result<(), Broken> {
         if self.opened.is_none() {
-            let opened = compression::open(self.path).map_err(Broken::Io)?;
+            let opened = self.open().map_err(Broken::Io)?;
             self.opened = Some(opened);
             block.reserve(BLOCK_BYTES);
         }

@@ -244,6 +244,83 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Files with empty lines, comments, long lines and none, with and without a line end at the end.
+    #[test]
+    fn shares_of_plain_files_are_the_set_in_order(
+        texts in prop::collection::vec("((1|-1)( [1-9]:[1-9]){0,1}[ ]{0,9}|#{0,30}|)(\n((1|-1)( 7:[1-9])?|#b|)){0,12}\n?", 1..4),
+        workers in 1usize..9,
+    ) {
+        let dir = TempDir::new().unwrap();
+        let files: Vec<_> = texts.iter().enumerate().map(|(i, text)| write(&dir, &i.to_string(), text)).collect();
+        let mut joined = vec![];
+        let mut read_all = || -> Result<(), DataError> {
+            for worker in 0..workers {
+                let (share, negatives) = read_share(&files, worker, workers, 2)?;
+                assert!(!negatives.zero);
+                joined.extend(meaning(&share));
+            }
+            Ok(())
+        };
+        match read(&files, 1) {
+            Ok(set) => {
+                read_all().unwrap();
+                prop_assert_eq!(joined, meaning(&set));
+            }
+            Err(DataError::Empty { .. }) => {
+                prop_assert!(workers == 1 || read_all().is_ok() && joined.is_empty());
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn faults_in_a_share_are_named_by_their_line_in_the_file() {
+    let dir = TempDir::new().unwrap();
+    for line in [1usize, 2, 499, 500, 998, 999] {
+        let mut text = "1 3:1\n".repeat(line - 1) + "1 3:x\n" + &"-1 3:1\n".repeat(999 - line);
+        text.push_str("-1");
+        let files = [write(&dir, "first", "1 1\n"), write(&dir, "second", text)];
+        let mut named = 0;
+        for worker in 0..3 {
+            if let Err(error) = read_share(&files, worker, 3, 2) {
+                assert!(
+                    error.to_string().contains(&format!("second:{line}:5: expected a number")),
+                    "{error}"
+                );
+                named += 1;
+            }
+        }
+        assert_eq!(named, 1);
+    }
+}
+
+#[test]
+fn shares_tell_how_their_negatives_are_labelled_and_archives_are_shared_by_rows() {
+    let dir = TempDir::new().unwrap();
+    let text = "1 3:1\n0 3:1\n-1 3:1\n1 3:1\n";
+    let mixed = write(&dir, "mixed", text);
+    let (first, second) = (read_share(&[&mixed], 0, 2, 1).unwrap(), read_share(&[&mixed], 1, 2, 1).unwrap());
+    assert_eq!(
+        (first.1, second.1),
+        (Negatives { zero: true, minus: false }, Negatives { zero: false, minus: true })
+    );
+    assert!(read(&[&mixed], 1).unwrap_err().to_string().contains("mixed:3:1: expected labels either"));
+
+    let text = text.replace("-1", "0");
+    let packed = write(&dir, "packed", pack(Compression::Gzip, text.as_bytes()).unwrap());
+    let plain = write(&dir, "plain", text);
+    assert!(can_share(&[&plain]) && !can_share(&[&plain, &packed]));
+    let whole = read(&[&packed], 1).unwrap();
+    for worker in 0..2 {
+        let (share, _) = read_share(&[&packed], worker, 2, 1).unwrap();
+        assert_eq!(share, whole.share(worker, 2));
+    }
+}
+
 fn shared_data() -> Option<PathBuf> {
     let folder = std::env::var_os("KEYRANGE_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);

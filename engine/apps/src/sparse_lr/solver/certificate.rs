@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::local::Local;
 use super::servers::Servers;
-use crate::sparse_lr::server::Penalty;
+use crate::sparse_lr::protocol::Penalty;
 
 /// Proof of how good a point is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 use keyrange_kernels::{linear, logistic};
 
 use crate::data::{Csc, Dataset};
+use crate::sparse_lr::protocol::Penalty;
 
 /// Columns of a sparse matrix, owned, all or some of a worker's.
 #[derive(Debug, Default, Clone)]
@@ -127,6 +128,14 @@ impl Local {
     /// The loss of this worker's examples.
     pub fn loss(&self) -> f64 {
         logistic::loss(&self.margins)
+    }
+
+    /// Notes the new weight of a column (NaN: set aside) and its radius; returns the step. The margins stay as they are.
+    pub fn set_weight(&mut self, column: usize, new: f64, penalty: &Penalty) -> f64 {
+        let known = std::mem::replace(&mut self.weights[column], new);
+        let step = if new.is_nan() { 0.0 } else { new - known };
+        self.radius[column] = penalty.radius_after(step);
+        step
     }
 
     /// Brings `p` and `h` of all rows in step with the margins.

@@ -3,9 +3,10 @@
 use keyrange::client::WorkerError;
 use serde::{Deserialize, Serialize};
 
+use super::Solver;
 use super::certificate::Certificate;
 use super::local::feature_id;
-use super::{PassEnd, Solver};
+use super::passes::PassEnd;
 
 /// One pass, the same at every worker but for `seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ impl Solver<'_> {
         let seconds = self.started.elapsed().as_secs_f64();
         let features = self.servers.end()?.features;
         let mut weights: Vec<(u64, f64)> =
-            self.servers.all_weights()?.into_iter().map(|(key, weight)| (feature_id(key), weight)).collect();
+            self.servers.support()?.into_iter().map(|(key, weight)| (feature_id(key), weight)).collect();
         weights.sort_unstable_by_key(|&(id, _)| id);
         let traffic = self.servers.worker.link_stats();
         let sums = self.servers.sum(vec![traffic.sent_bytes as f64, traffic.received_bytes as f64])?;

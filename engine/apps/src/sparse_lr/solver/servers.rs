@@ -10,7 +10,8 @@ use keyrange::key_range::KeyRange;
 use keyrange::message::Values;
 use keyrange::worker::{Keys, Options, TableHandle, Target, TaskId};
 
-use crate::sparse_lr::server::{self, Begin, Penalty, PhaseStats};
+use crate::sparse_lr::protocol::{Begin, PAIR_BYTES, Page, Penalty, PhaseStats};
+use crate::sparse_lr::server;
 
 /// The worker's connection to the tables of the solver.
 pub struct Servers<'a> {
@@ -25,22 +26,20 @@ pub struct Servers<'a> {
 }
 
 impl<'a> Servers<'a> {
-    /// Creates the tables and fixes the set of features as those of all workers: `keys` are this worker's.
-    pub fn new(
-        worker: &'a mut Worker,
-        penalty: &Penalty,
-        keys: &[u64],
-        patience: Duration,
-    ) -> Result<Self, WorkerError> {
+    /// Creates the tables, still without features.
+    pub fn new(worker: &'a mut Worker, penalty: &Penalty, patience: Duration) -> Result<Self, WorkerError> {
         let weights = worker.create_table(&server::weights_table(penalty), patience)?;
         let sums = worker.create_table(&server::sums_table(), patience)?;
-        let mut servers = Servers { worker, weights, sums, time: 0, phase: 0, patience, spare: Vec::new() };
+        Ok(Servers { worker, weights, sums, time: 0, phase: 0, patience, spare: Vec::new() })
+    }
+
+    /// Fixes the set of features as those of all workers: `keys` are this worker's.
+    pub fn fix_features(&mut self, keys: &[u64]) -> Result<(), WorkerError> {
         // Before the first `begin`, a push makes the rows and changes nothing in them.
         let list = KeyList::new(keys.to_vec()).expect("columns are in key order");
         let zeros = || vec![0.0; keys.len()];
-        servers.push(list, KeyRange::ALL, [zeros(), zeros()])?;
-        servers.worker.freeze(weights, patience)?;
-        Ok(servers)
+        self.push(list, KeyRange::ALL, [zeros(), zeros()])?;
+        self.worker.freeze(self.weights, self.patience)
     }
 
     fn next(&mut self) -> Options {
@@ -98,20 +97,6 @@ impl<'a> Servers<'a> {
         self.finish_exchange(task)
     }
 
-    /// The same sum for worker 0 alone; the others contribute and get `None`. Also a barrier.
-    pub fn sum_at_first(&mut self, values: Vec<f64>) -> Result<Option<Vec<f64>>, WorkerError> {
-        if self.worker.rank() == 0 {
-            return self.sum(values).map(Some);
-        }
-        let last = values.len().checked_sub(1).expect("there is something to sum") as u64;
-        let range = Keys::Range(KeyRange::new(0, last).expect("not empty"));
-        let options = self.next();
-        let task = self.worker.push(self.sums, range, vec![values], options)?;
-        let outcome = self.worker.wait(task, self.patience)?;
-        self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
-        Ok(None)
-    }
-
     /// Announces what pushes to the weights do from now on. The number of the phase is filled in here.
     pub fn begin(&mut self, begin: Begin) -> Result<(), WorkerError> {
         self.phase += 1;
@@ -128,27 +113,27 @@ impl<'a> Servers<'a> {
         Ok(parts.fold(PhaseStats::default(), PhaseStats::merge))
     }
 
-    /// Keys and weights that are not 0, in key order.
+    /// Keys and weights that are not 0, in key order, however many.
     pub fn support(&mut self) -> Result<Vec<(u64, f64)>, WorkerError> {
-        let replies = self.call("support", Vec::new())?;
         let mut support = Vec::new();
-        for pair in replies.iter().flat_map(|reply| reply.as_chunks::<16>().0) {
-            let (key, weight) = pair.split_at(8);
-            let bytes = |half: &[u8]| half.try_into().expect("half of 16 bytes");
-            support.push((u64::from_le_bytes(bytes(key)), f64::from_le_bytes(bytes(weight))));
+        let page = self.worker.answer_bytes_max() / PAIR_BYTES;
+        let mut skip = 0;
+        loop {
+            let ask = Page { skip, pairs_max: page as u64 };
+            let replies = self.call("support", serde_json::to_vec(&ask).expect("plain numbers are JSON"))?;
+            let pairs = replies.iter().flat_map(|reply| reply.as_chunks::<PAIR_BYTES>().0);
+            support.extend(pairs.map(|pair| {
+                let (key, weight) = pair.split_at(8);
+                let bytes = |half: &[u8]| half.try_into().expect("half of a pair");
+                (u64::from_le_bytes(bytes(key)), f64::from_le_bytes(bytes(weight)))
+            }));
+            if replies.iter().all(|reply| reply.len() < page * PAIR_BYTES) {
+                break;
+            }
+            skip += page as u64;
         }
         support.sort_unstable_by_key(|&(key, _)| key);
         Ok(support)
-    }
-
-    /// All weights that are not 0 as table keys and values, however many.
-    pub fn all_weights(&mut self) -> Result<Vec<(u64, f64)>, WorkerError> {
-        let options = Options::default();
-        let task =
-            self.worker.pull(self.weights, Keys::Existing(KeyRange::ALL), Vec::<f64>::new(), options)?;
-        let outcome = self.worker.wait(task, self.patience)?;
-        let weights = outcome.values.into_vec::<f64>();
-        Ok(outcome.keys.into_iter().zip(weights).filter(|(_, w)| *w != 0.0 && !w.is_nan()).collect())
     }
 
     fn call(&mut self, verb: &str, arguments: Vec<u8>) -> Result<Vec<Vec<u8>>, WorkerError> {
