@@ -59,7 +59,7 @@ impl Limits {
 
     /// Those of this machine, now.
     pub fn measured(bench: &Bench<'_>, bytes: usize) -> Limits {
-        let (small, whole) = (Array::new(4 << 10, 1.0f32), Array::new(bytes / 4, 1.0f32));
+        let (small, whole) = (Array::new(8 << 10, 1.0f32), Array::new(bytes / 4, 1.0f32));
         let [mut y, x] = [0, 1].map(|_| Array::new(bytes / 8, 1.0f32));
         let mut lines = Array::new(bytes / 64, Line64::default());
         let of_l1 = 64;
