@@ -5,7 +5,7 @@
 //! random order: compute gradient and curvature bound of the block's active features, push both, pull the new
 //! weights, fold the change into the margins. With delay `t`, up to `t` more blocks are under way meanwhile.
 //!
-//! When passes gain little, [`newton`] steps follow each.
+//! [`newton`] steps follow each pass.
 //!
 //! Read [`config`], [`local`] (the examples), [`blocks`] (what a block is), [`servers`] (what is asked of the servers),
 //! `passes` (one pass), then [`Solver::train`] here, then [`newton`] with [`support`] (nearly collinear features) and
@@ -39,9 +39,6 @@ use super::protocol::Phase;
 
 pub use self::config::SolverConfig;
 pub use self::report::{PassReport, Solution};
-
-/// A pass that gains less than this is slow enough for Newton steps.
-const NEWTON_BELOW: f64 = 1e-2;
 
 /// A Newton step may cost this many times the multiplications of a pass over all data...
 const NEWTON_PASSES: f64 = 40.0;
@@ -122,7 +119,7 @@ impl<'a> Solver<'a> {
             }
             self.visit_all()?;
             let mut end = self.end_pass()?;
-            if !self.config.diagonal_only && previous / end.objective - 1.0 < NEWTON_BELOW {
+            if !self.config.diagonal_only {
                 self.newton_steps(&mut end)?;
             }
             let gain = previous / end.objective - 1.0;
