@@ -33,7 +33,7 @@ make_base
 choose_accelerator
 
 # Our own programs, with the libraries of this host's C library where those are newer than the guest's.
-readonly suites=(shm tcp)
+readonly suites=(shm tcp verbs verbs_killed)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
@@ -66,7 +66,7 @@ if [[ ${1:-} == -- ]]; then
 elif (($# > 0)); then
     jobs=("$@")
 else
-    jobs=(smoke)
+    jobs=(smoke carrier)
 fi
 
 failed=()
