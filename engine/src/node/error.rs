@@ -2,6 +2,7 @@
 
 use keyrange_transport::handshake::HandshakeError;
 use keyrange_transport::link::LinkEnd;
+use keyrange_transport::verbs::VerbsError;
 use thiserror::Error;
 
 use super::carrier::RouteError;
@@ -38,6 +39,9 @@ pub enum NodeError {
         /// Why.
         error: RouteError,
     },
+    /// RDMA was demanded, and this node has none that works.
+    #[error("carrier verbs was demanded: {0}")]
+    Verbs(#[from] VerbsError),
     /// A peer cannot be connected.
     #[error("cannot connect to {peer} at {address}: {error}")]
     Connect {

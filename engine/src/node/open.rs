@@ -1,11 +1,14 @@
 //! From a connected, authenticated socket to a link.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyrange_transport::fault::{FaultPlan, Faulty};
 use keyrange_transport::link::Link;
 use keyrange_transport::shm::{self, RingConfig};
 use keyrange_transport::tcp::{TcpConfig, TcpLink};
+use keyrange_transport::verbs::{self, Device, VerbsConfig};
 
 use crate::manager::stream::Stream;
 
@@ -24,15 +27,28 @@ pub(crate) fn ring_config(ring_bytes: u32) -> RingConfig {
 /// Faults that what is sent over one link meets: the plan, and the number of the link.
 pub(crate) type Faults = Option<(FaultPlan, u64)>;
 
-/// Makes the link that this kind of socket carries. Every ring of a job has the same size.
+/// Makes the link that this kind of socket carries, or with a device the one over RDMA that it introduces. Every ring of a job has the same size.
 pub(crate) fn open(
     stream: Stream,
+    device: Option<&Arc<Device>>,
     ring_bytes: u32,
     peer_ring_bytes: u32,
     faults: Faults,
 ) -> Result<Box<dyn Link>, String> {
     if peer_ring_bytes != ring_bytes {
         return Err(format!("expected a peer with rings of {ring_bytes} bytes, got {peer_ring_bytes}"));
+    }
+    if let Some(device) = device {
+        let socket = match stream {
+            Stream::Unix(socket) => OwnedFd::from(socket),
+            Stream::Tcp(socket) => OwnedFd::from(socket),
+        };
+        let ring_bytes = ring_bytes as usize;
+        let config = VerbsConfig { ring_bytes, connect_timeout: EXCHANGE_DEADLINE, ..VerbsConfig::default() };
+        return match verbs::connect(socket, device, &config) {
+            Ok(link) => Ok(boxed(link, faults)),
+            Err(error) => Err(error.to_string()),
+        };
     }
     match stream {
         Stream::Unix(socket) => match shm::connect(socket, ring_config(ring_bytes)) {

@@ -40,9 +40,9 @@ pub struct TrainArgs {
 
 /// Trains.
 pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
-    if args.embedded && args.carrier == Carrier::Tcp {
+    if args.embedded && matches!(args.carrier, Carrier::Tcp | Carrier::Verbs) {
         return Err(Failure::input(
-            "--embedded threads share memory: expected --carrier auto or shm, got tcp",
+            "--embedded threads share memory: expected --carrier auto or shm, got tcp or verbs",
         ));
     }
     if args.embedded && args.fault.fault.is_some() {
