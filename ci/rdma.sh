@@ -66,7 +66,7 @@ if [[ ${1:-} == -- ]]; then
 elif (($# > 0)); then
     jobs=("$@")
 else
-    jobs=(smoke carrier)
+    jobs=(smoke carrier train perftest)
 fi
 
 failed=()

@@ -1,6 +1,7 @@
 //! Completions of one link: a queue to poll and a descriptor to sleep on.
 
 use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -65,12 +66,17 @@ impl Completions {
         unsafe { BorrowedFd::borrow_raw(self.channel.as_ref().fd) }
     }
 
-    /// Takes completions off the queue into `into`; returns how many.
+    /// Takes completions off the queue.
     #[inline]
-    pub(super) fn poll(&mut self, into: &mut [ffi::Wc; BATCH]) -> Result<usize, VerbsError> {
+    pub(super) fn poll<'a>(
+        &mut self,
+        into: &'a mut [MaybeUninit<ffi::Wc>; BATCH],
+    ) -> Result<&'a [ffi::Wc], VerbsError> {
         // SAFETY: the queue is alive, `into` has room for BATCH completions.
-        let count = unsafe { (self.poll)(self.queue.as_ptr(), BATCH as c_int, into.as_mut_ptr()) };
-        usize::try_from(count).map_err(|_| os("ibv_poll_cq"))
+        let count = unsafe { (self.poll)(self.queue.as_ptr(), BATCH as c_int, into.as_mut_ptr().cast()) };
+        let count = usize::try_from(count).map_err(|_| os("ibv_poll_cq"))?;
+        // SAFETY: the call has filled the first `count` completions, at most BATCH (ibv_poll_cq(3)).
+        Ok(unsafe { std::slice::from_raw_parts(into.as_ptr().cast(), count.min(BATCH)) })
     }
 
     /// Makes the next completion raise an event; with `solicited` only one that the peer asked to, or a failed one.

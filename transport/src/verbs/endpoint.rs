@@ -1,5 +1,6 @@
 //! One side's queue pair with its memory: posts requests, never more than the send queue holds, and counts them back.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::VerbsError;
@@ -19,7 +20,7 @@ const RESERVED: u64 = 16;
 const SIGNAL_EVERY: u64 = SEND_DEPTH as u64 / 8;
 
 /// What the last completions brought.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Arrivals {
     pub(super) immediates: [u32; BATCH],
     pub(super) count: usize,
@@ -206,10 +207,11 @@ impl Endpoint {
     /// Takes completions: counts requests back, collects the peer's signals, posts their receives anew.
     #[inline]
     pub(super) fn poll(&mut self) -> Arrivals {
-        let mut batch = [ffi::Wc::default(); BATCH];
-        let mut arrivals = Arrivals::default();
-        match self.completions.poll(&mut batch) {
-            Ok(count) => arrivals.failure = self.take(&batch[..count], &mut arrivals).err(),
+        let mut space = [const { MaybeUninit::uninit() }; BATCH];
+        let mut arrivals = Arrivals { immediates: [0; BATCH], count: 0, failure: None };
+        match self.completions.poll(&mut space) {
+            Ok([]) => {}
+            Ok(batch) => arrivals.failure = self.take(batch, &mut arrivals).err(),
             Err(error) => arrivals.failure = Some(LinkEnd::Os(error.to_string())),
         }
         arrivals

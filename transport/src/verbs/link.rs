@@ -13,8 +13,9 @@ use crate::ring::{Consumer, MappedRing, Producer, RingMemory, padded};
 
 /// Rounds of [`Link::progress`] without a frame before the socket is asked (a system call).
 const QUIET_ROUNDS: u32 = 1 << 14;
-/// Every so many of these rounds, what was released is told to the peer.
-const IDLE_ROUNDS: u32 = 32;
+/// Every so many of these rounds, what was released is told to the peer. A credit is a request to the device, so a pause
+/// between two messages must not be one.
+const IDLE_ROUNDS: u32 = 1 << 10;
 /// Rounds after which requests that did not ask for a completion are followed by one that does.
 const SILENT_ROUNDS: u32 = 16;
 /// Requests a record takes, its answer to a sleeper included.

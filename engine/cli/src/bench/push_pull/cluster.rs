@@ -78,6 +78,7 @@ impl Cluster {
             LinkCarrier::InProcess => return Cluster::threads(&plan, cores),
             LinkCarrier::Shm => CarrierWish::Shm,
             LinkCarrier::Tcp => CarrierWish::Tcp,
+            LinkCarrier::Verbs => CarrierWish::Verbs,
         };
         let secret = Address::unique_unix("secret").context("drawing a secret")?.to_string();
         let listen = vec![Address::unique_unix("bench").context("drawing a name")?];
