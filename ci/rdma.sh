@@ -14,6 +14,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 cache=$target/rdma-guest
 source ci/rdma/packages.sh
 source ci/rdma/guest.sh
+source ci/rdma/layout.sh
 
 skip() { echo "skipped: $*"; exit 0; }
 [[ $(uname -m) == x86_64 ]] || skip "the guest is x86-64, this machine is $(uname -m)"
@@ -30,6 +31,7 @@ unpack guest busybox-static kmod iproute2 ibverbs-providers ibverbs-utils perfte
 unpack_kernel || skip "the guest's kernel cannot be fetched"
 find_qemu || skip "no QEMU"
 make_base
+check_layout
 choose_accelerator
 
 # Our own programs, with the libraries of this host's C library where those are newer than the guest's.
@@ -66,7 +68,7 @@ if [[ ${1:-} == -- ]]; then
 elif (($# > 0)); then
     jobs=("$@")
 else
-    jobs=(smoke carrier train perftest)
+    jobs=(smoke carrier train doctor perftest)
 fi
 
 failed=()

@@ -24,6 +24,8 @@ const SIGNAL_EVERY: u64 = SEND_DEPTH as u64 / 8;
 pub(super) struct Arrivals {
     pub(super) immediates: [u32; BATCH],
     pub(super) count: usize,
+    /// Whether anything had completed.
+    pub(super) any: bool,
     /// Why the queue pair has failed; what is above came before.
     pub(super) failure: Option<LinkEnd>,
 }
@@ -112,6 +114,25 @@ impl Endpoint {
     /// Stream position up to which the peer's memory has everything.
     pub(super) fn arrived(&self) -> u64 {
         self.arrived
+    }
+
+    /// WRITEs one record in one request, with a signal that tells that it has landed. Its word in the staged ring must be in the
+    /// form for that. `at`, `bytes`, `end` as for [`Endpoint::write_record`].
+    #[inline]
+    pub(super) fn write_landing(&mut self, at: u64, bytes: u64, end: u64) -> Result<(), LinkEnd> {
+        let staged = self.staged.as_ref().map_or((0, 0), |staged| (staged.address, staged.local_key));
+        // Word, contents, and the zero that the next word will land on.
+        let length = bytes + WORD_BYTES as u64;
+        let mut record = ffi::Sge { addr: staged.0 + at, length: length as u32, lkey: staged.1 };
+        let inline = length as usize <= self.queue_pair.inline_bytes;
+        let signal = self.signaled <= self.completed || self.posted + 1 - self.signaled >= SIGNAL_EVERY;
+        let flags = if inline { n::SEND_INLINE } else { 0 };
+        let mut requests = [self.request(&mut record, self.peer_ring, at, flags)];
+        requests[0].opcode = n::WR_RDMA_WRITE_WITH_IMM;
+        requests[0].imm_data = Signal::Landed(end).encode().to_be();
+        self.count(&mut requests, signal, end);
+        // SAFETY: as in `write_record`.
+        ended(unsafe { self.queue_pair.send(&mut requests) })
     }
 
     /// WRITEs one record: first all but its word, and the zero that the next word will land on; then the word.
@@ -208,10 +229,13 @@ impl Endpoint {
     #[inline]
     pub(super) fn poll(&mut self) -> Arrivals {
         let mut space = [const { MaybeUninit::uninit() }; BATCH];
-        let mut arrivals = Arrivals { immediates: [0; BATCH], count: 0, failure: None };
+        let mut arrivals = Arrivals { immediates: [0; BATCH], count: 0, any: false, failure: None };
         match self.completions.poll(&mut space) {
             Ok([]) => {}
-            Ok(batch) => arrivals.failure = self.take(batch, &mut arrivals).err(),
+            Ok(batch) => {
+                arrivals.any = true;
+                arrivals.failure = self.take(batch, &mut arrivals).err();
+            }
             Err(error) => arrivals.failure = Some(LinkEnd::Os(error.to_string())),
         }
         arrivals

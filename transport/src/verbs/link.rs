@@ -2,32 +2,33 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::exchange::hung_up;
 use super::memory::Mailbox;
-use super::wire::{Signal, decode_credit, decode_word, encode_credit, encode_word};
+use super::queue_pair::LANDINGS;
+use super::wire::{decode_credit, decode_landed_word, decode_word, encode_signalled_word, encode_word};
 use crate::link::{CarrierKind, Frame, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
 use crate::ring::{Consumer, MappedRing, Producer, RingMemory, padded};
 
 /// Rounds of [`Link::progress`] without a frame before the socket is asked (a system call).
 const QUIET_ROUNDS: u32 = 1 << 14;
+/// Every so many of these rounds, completions are looked at: a call of the library.
+const LOOK_ROUNDS: u32 = 4;
 /// Every so many of these rounds, what was released is told to the peer. A credit is a request to the device, so a pause
 /// between two messages must not be one.
 const IDLE_ROUNDS: u32 = 1 << 10;
 /// Rounds after which requests that did not ask for a completion are followed by one that does.
 const SILENT_ROUNDS: u32 = 16;
 /// Requests a record takes, its answer to a sleeper included.
-const RECORD_REQUESTS: u64 = 3;
+pub(super) const RECORD_REQUESTS: u64 = 3;
 /// Requests that falling asleep may take: credit, answer, two questions.
 const SETTLING_REQUESTS: u64 = 4;
-/// How long a question may take to be acknowledged before this side gives up sleeping for now.
-const QUESTION_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// What the last refused send lacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lack {
+pub(super) enum Lack {
     Nothing,
     /// Room in the peer's ring.
     Room,
@@ -37,11 +38,11 @@ enum Lack {
 
 /// What one side has asked and not yet been told.
 #[derive(Debug, Clone, Copy, Default)]
-struct Questions {
+pub(super) struct Questions {
     /// Awaiting frames beyond this position; of ours only whether it was asked matters.
-    frames: Option<u64>,
+    pub(super) frames: Option<u64>,
     /// Awaiting a head beyond this one.
-    room: Option<u64>,
+    pub(super) room: Option<u64>,
 }
 
 /// One end of a link over RDMA verbs. Made by [`super::connect`].
@@ -50,29 +51,36 @@ struct Questions {
 #[derive(Debug)]
 pub struct VerbsLink {
     /// First, so that the device is done with the memory below before that goes.
-    endpoint: Endpoint,
-    outward: Producer<MappedRing>,
-    inward: Consumer<MappedRing>,
-    mailbox: Mailbox,
-    socket: OwnedFd,
-    linger: Duration,
+    pub(super) endpoint: Endpoint,
+    pub(super) outward: Producer<MappedRing>,
+    pub(super) inward: Consumer<MappedRing>,
+    pub(super) mailbox: Mailbox,
+    pub(super) socket: OwnedFd,
+    pub(super) linger: Duration,
     /// Why no more can be sent; frames that arrived before are still received.
-    end: Option<LinkEnd>,
+    pub(super) end: Option<LinkEnd>,
     /// The link ended by our own close or by a broken protocol: nothing more is received either.
-    deaf: bool,
+    pub(super) deaf: bool,
     /// The queue pair has failed: nothing can be posted, nothing more completes.
-    broken: bool,
+    pub(super) broken: bool,
     /// The head last sent as a credit, and how many there were.
-    head_sent: u64,
-    credits: u64,
-    asked: Questions,
-    peer_asked: Questions,
-    owes_wake: bool,
-    owes_close: bool,
-    lack: Lack,
-    quiet_rounds: u32,
-    silent_rounds: u32,
-    stats: LinkStats,
+    pub(super) head_sent: u64,
+    pub(super) credits: u64,
+    /// The peer's stream is here up to this position, says its last signal of a frame.
+    pub(super) landed: u64,
+    /// Such signals heard since the last credit.
+    pub(super) landings_heard: u32,
+    /// Where the last frames that were signalled end, by their number modulo the window.
+    pub(super) landings: [u64; LANDINGS],
+    pub(super) landings_sent: usize,
+    pub(super) asked: Questions,
+    pub(super) peer_asked: Questions,
+    pub(super) owes_wake: bool,
+    pub(super) owes_close: bool,
+    pub(super) lack: Lack,
+    pub(super) quiet_rounds: u32,
+    pub(super) silent_rounds: u32,
+    pub(super) stats: LinkStats,
 }
 
 impl VerbsLink {
@@ -96,6 +104,10 @@ impl VerbsLink {
             broken: false,
             head_sent: 0,
             credits: 0,
+            landed: 0,
+            landings_heard: 0,
+            landings: [0; LANDINGS],
+            landings_sent: 0,
             asked: Questions::default(),
             peer_asked: Questions::default(),
             owes_wake: false,
@@ -104,122 +116,6 @@ impl VerbsLink {
             quiet_rounds: 0,
             silent_rounds: 0,
             stats: LinkStats::default(),
-        }
-    }
-
-    /// Ends the link by a protocol fault: nothing more moves, and the peer is told.
-    #[cold]
-    fn fail(&mut self, end: LinkEnd) -> LinkEnd {
-        if !self.deaf {
-            self.end = Some(end);
-            self.deaf = true;
-            self.owes_close = true;
-            self.settle();
-        }
-        self.end.clone().unwrap_or(LinkEnd::ClosedHere)
-    }
-
-    /// Notes what a post returned: an error means that the queue pair is of no more use.
-    #[inline]
-    fn note<T>(&mut self, posted: Result<T, LinkEnd>) -> Option<T> {
-        match posted {
-            Ok(value) => Some(value),
-            Err(end) => {
-                self.broken = true;
-                // A peer that closed or hung up takes its queue pair with it: that is the better reason.
-                self.notice_hang_up();
-                self.end.get_or_insert(end);
-                None
-            }
-        }
-    }
-
-    /// Takes what completed, and hears the peer's signals.
-    #[inline]
-    fn look(&mut self) {
-        if self.broken {
-            return;
-        }
-        let arrivals = self.endpoint.poll();
-        for &immediate in &arrivals.immediates[..arrivals.count] {
-            self.hear(immediate);
-        }
-        if let Some(end) = arrivals.failure {
-            self.note::<()>(Err(end));
-        }
-    }
-
-    #[cold]
-    fn hear(&mut self, immediate: u32) {
-        let sent = self.outward.position();
-        match Signal::decode(immediate, sent, self.inward.position()) {
-            Some(Signal::Wake) => self.asked = Questions::default(),
-            Some(Signal::AwaitFrames(position)) if position <= sent => {
-                self.peer_asked.frames = Some(position)
-            }
-            Some(Signal::AwaitRoom(head)) if head <= self.head_sent => {
-                self.peer_asked.room = Some(head);
-                self.inward.publish();
-            }
-            Some(Signal::Closed) => {
-                self.end.get_or_insert(LinkEnd::ClosedByPeer);
-            }
-            other => {
-                let text = format!(
-                    "signal {immediate:#x} ({other:?}): expected positions up to {sent} and {}",
-                    self.head_sent
-                );
-                self.fail(LinkEnd::Protocol(text));
-            }
-        }
-    }
-
-    /// Sends what this side owes: credits, answers to the peer's questions, the close. Does nothing when it owes nothing.
-    #[inline]
-    fn settle(&mut self) {
-        let head = self.inward.published_head();
-        let answers = self.peer_asked.frames.is_some() || self.peer_asked.room.is_some();
-        if head != self.head_sent || answers || self.owes_wake || self.owes_close {
-            self.settle_debts(head);
-        }
-    }
-
-    fn settle_debts(&mut self, head: u64) {
-        let open = !self.broken && self.end.is_none();
-        if open && head != self.head_sent && self.endpoint.has_room(1, true) {
-            self.credits += 1;
-            let posted = self.endpoint.write_credit(encode_credit(head, self.credits));
-            self.note(posted);
-            self.head_sent = head;
-        }
-        // An answer follows the frame or the credit that it speaks of, on the same queue pair.
-        if self.peer_asked.frames.is_some_and(|position| self.outward.position() > position) {
-            (self.peer_asked.frames, self.owes_wake) = (None, true);
-        }
-        if self.peer_asked.room.is_some_and(|head| self.head_sent > head) {
-            (self.peer_asked.room, self.owes_wake) = (None, true);
-        }
-        if self.owes_wake && open && self.endpoint.has_room(1, true) {
-            self.owes_wake = false;
-            self.stats.wakes += 1;
-            let posted = self.endpoint.signal(Signal::Wake);
-            self.note(posted);
-        }
-        if self.owes_close && !self.broken && self.endpoint.has_room(1, true) {
-            self.owes_close = false;
-            let posted = self.endpoint.signal(Signal::Closed);
-            self.note(posted);
-        }
-    }
-
-    /// Looks whether the peer's process or host is gone.
-    fn notice_hang_up(&mut self) {
-        if self.end.is_none() && hung_up(&self.socket) {
-            // What it sent before has arrived before: a close among it says that the peer is not lost but done.
-            if !self.broken {
-                self.look();
-            }
-            self.end.get_or_insert(LinkEnd::PeerGone("its end of the socket is closed".into()));
         }
     }
 
@@ -249,12 +145,6 @@ impl VerbsLink {
         Ok(())
     }
 
-    fn import_credit(&mut self) {
-        if let Some(head) = decode_credit(self.mailbox.credit()) {
-            self.outward.import_head(head);
-        }
-    }
-
     #[cold]
     fn refused(&mut self, lack: Lack) -> SendError {
         self.lack = lack;
@@ -267,25 +157,44 @@ impl VerbsLink {
     #[inline]
     fn launch(&mut self, from: u64) {
         let memory = self.outward.memory();
-        let word = memory.word(from).load(std::sync::atomic::Ordering::Relaxed);
+        let word = memory.word(from).load(Ordering::Relaxed);
         let (len, tag) = (word as u32, (word >> 32) as u32);
         let at = from & (memory.ring_bytes() - 1);
         let end = self.outward.position();
-        let posted = self.endpoint.write_record(at, end - from, encode_word(len, tag), end);
+        let posted = if self.may_signal_landing() {
+            // The producer never reads its words again.
+            let word = self.outward.memory().word(from);
+            word.store(encode_signalled_word(len, tag), Ordering::Relaxed);
+            self.landings[self.landings_sent % LANDINGS] = end;
+            self.landings_sent += 1;
+            self.endpoint.write_landing(at, end - from, end)
+        } else {
+            self.endpoint.write_record(at, end - from, encode_word(len, tag), end)
+        };
         self.note(posted);
         self.quiet_rounds = 0;
         self.silent_rounds = 0;
         self.stats.sent_frames += 1;
         self.stats.sent_bytes += end - from;
-        // The peer may have asked to be woken since the last look.
-        self.look();
+        // A sleeper that is known is woken now; one that has just asked, at the next look.
         self.settle();
     }
 
+    /// Whether the peer has a receive left for the signal of one more frame: it has received the one a window ago.
+    #[inline]
+    fn may_signal_landing(&mut self) -> bool {
+        let window_ago = self.landings[self.landings_sent % LANDINGS];
+        window_ago == 0 || decode_credit(self.mailbox.credit()).is_some_and(|head| head >= window_ago)
+    }
+
+    pub(super) fn ring_bytes(&self) -> u64 {
+        self.inward.memory().ring_bytes()
+    }
+
     /// True once a record's word has begun to land.
-    fn frame_waits(&self) -> bool {
+    pub(super) fn frame_waits(&self) -> bool {
         let word = self.inward.memory().word(self.inward.position());
-        word.load(std::sync::atomic::Ordering::Acquire) != 0
+        word.load(Ordering::Acquire) != 0
     }
 
     /// Turns a landed word into the ring's form, which the consumer polls. False if none has landed.
@@ -293,76 +202,18 @@ impl VerbsLink {
     fn ripen(&mut self) -> Result<bool, LinkEnd> {
         let word = self.inward.memory().word(self.inward.position());
         // SYNC POINT: commit. The device placed the record's contents before the word, for they are an earlier WRITE.
-        let wire = word.load(std::sync::atomic::Ordering::Acquire);
-        let Some(ripe) = decode_word(wire) else { return Ok(false) };
+        let wire = word.load(Ordering::Acquire);
+        let landed = self.inward.position() < self.landed;
+        let Some(ripe) = (if landed { Some(decode_landed_word(wire)) } else { decode_word(wire) }) else {
+            return Ok(false);
+        };
         if (ripe as u32) < WORD_BYTES as u32 {
             let text = format!("frame length: expected at least {WORD_BYTES}, got {}", ripe as u32);
             return Err(self.fail(LinkEnd::Protocol(text)));
         }
         // Nobody else writes here before the record is released.
-        word.store(ripe, std::sync::atomic::Ordering::Relaxed);
+        word.store(ripe, Ordering::Relaxed);
         Ok(true)
-    }
-
-    /// Asks the peer for a wake, unless it was asked already, and waits until its device has the question.
-    /// False if that took too long.
-    fn ask(&mut self) -> bool {
-        let mut question = None;
-        if self.asked.frames.is_none() {
-            let position = self.inward.position();
-            let posted = self.endpoint.signal(Signal::AwaitFrames(position));
-            question = self.note(posted).or(question);
-            self.asked.frames = Some(position);
-        }
-        if self.lack == Lack::Room && self.asked.room.is_none() && !self.broken {
-            self.import_credit();
-            let head = decode_credit(self.mailbox.credit()).unwrap_or(0);
-            let posted = self.endpoint.signal(Signal::AwaitRoom(head));
-            question = self.note(posted).or(question);
-            self.asked.room = Some(head);
-        }
-        let Some(question) = question else { return true };
-        let deadline = Instant::now() + QUESTION_TIMEOUT;
-        while !self.endpoint.is_complete(question) && self.end.is_none() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::yield_now();
-            self.look();
-        }
-        true
-    }
-
-    /// True if there is something to do rather than to sleep.
-    fn is_busy(&mut self) -> bool {
-        let room_came = match self.lack {
-            Lack::Nothing => false,
-            Lack::Room => {
-                self.import_credit();
-                !matches!(self.outward.may_park(), Ok(true))
-            }
-            Lack::Queue => self.endpoint.has_room(RECORD_REQUESTS, false),
-        };
-        let woken = self.asked.frames.is_none() || self.lack == Lack::Room && self.asked.room.is_none();
-        self.end.is_some() || room_came || woken || self.frame_waits()
-    }
-
-    /// After a close: waits, at most `linger`, until the peer's device has everything.
-    fn drain(&mut self) {
-        let deadline = Instant::now() + self.linger;
-        while !self.broken && (self.owes_close || self.endpoint.in_flight() > 0) && Instant::now() < deadline
-        {
-            self.look();
-            self.settle();
-            if self.endpoint.is_silent() {
-                let asked = self.endpoint.ask_for_completion();
-                self.note(asked);
-            }
-            if hung_up(&self.socket) {
-                return;
-            }
-            std::thread::yield_now();
-        }
     }
 }
 
@@ -404,8 +255,11 @@ impl Link for VerbsLink {
     }
 
     fn progress(&mut self) -> Result<(), LinkEnd> {
-        self.look();
         self.quiet_rounds += 1;
+        // A frame shows in the ring before its signal does; everything else can wait for a few rounds.
+        if self.quiet_rounds.is_multiple_of(LOOK_ROUNDS) || self.frame_waits() {
+            self.look();
+        }
         if self.quiet_rounds.is_multiple_of(IDLE_ROUNDS) {
             // A producer that spins for room is not left waiting for the rest of an eighth of the ring.
             self.inward.publish();
@@ -460,7 +314,9 @@ impl Link for VerbsLink {
 
     fn release(&mut self, frame: Frame) {
         self.inward.release(&frame);
-        if self.peer_asked.room.is_some() {
+        // The peer's window of signalled frames moves with the head.
+        if self.peer_asked.room.is_some() || self.landings_heard >= LANDINGS as u32 / 3 {
+            self.landings_heard = 0;
             self.inward.publish();
         }
         self.settle();

@@ -13,8 +13,11 @@ use super::{LinkLayer, VerbsError};
 
 /// Requests that may wait for completion. 128 records in flight are more than a link of 100 Gbit/s holds.
 pub(super) const SEND_DEPTH: u32 = 256;
-/// Signals of the peer that may wait to be looked at; it never has more than five under way (see `link`).
-pub(super) const RECEIVE_DEPTH: u32 = 16;
+/// Signals of the peer that may wait to be looked at...
+pub(super) const RECEIVE_DEPTH: u32 = 64;
+/// ...of which so many may tell of frames, for that is how many a side sends before it knows that they were received. Of others
+/// it never has more than five under way: two questions, two answers, the close (see `link`).
+pub(super) const LANDINGS: usize = 48;
 /// Marks the completion of a receive.
 pub(super) const RECEIVED: u64 = u64::MAX;
 

@@ -5,7 +5,7 @@
 //! polled carries a bit that tells whether it has landed, and seven bits of the number:
 //!
 //! ```text
-//!   a frame's word   lands on a zero:                 every byte's top bit is 1
+//!   a frame's word   lands on a zero:                 every byte's top bit is 1 (never all, if a signal tells that it is there)
 //!   a credit         lands on the credit before it:   every byte's top bit is the credit's turn, 1 0 1 0 ...
 //! ```
 
@@ -38,14 +38,23 @@ pub(super) fn encode_word(len: u32, tag: u32) -> u64 {
     spread(u64::from(len) | u64::from(tag) << 24) | ARRIVAL_BITS
 }
 
+/// As [`encode_word`], for a frame whose arrival a [`Signal::Landed`] tells: nobody takes it for landed before.
+#[inline(always)]
+pub(super) fn encode_signalled_word(len: u32, tag: u32) -> u64 {
+    encode_word(len, tag) & !0x80
+}
+
 /// The ring's form of a word (`u32` length, `u32` tag), or `None` if it has not landed entirely.
 #[inline(always)]
 pub(super) fn decode_word(wire: u64) -> Option<u64> {
-    if wire & ARRIVAL_BITS != ARRIVAL_BITS {
-        return None;
-    }
+    (wire & ARRIVAL_BITS == ARRIVAL_BITS).then(|| decode_landed_word(wire))
+}
+
+/// The ring's form of a word that is known to have landed.
+#[inline(always)]
+pub(super) fn decode_landed_word(wire: u64) -> u64 {
     let packed = gather(wire);
-    Some(packed & 0x00ff_ffff | packed >> 24 << 32)
+    packed & 0x00ff_ffff | packed >> 24 << 32
 }
 
 /// A ring's head (a multiple of the line) as the `turn`-th credit of its link.
@@ -69,6 +78,8 @@ pub(super) enum Signal {
     AwaitRoom(u64),
     /// I send and read no more; what I sent lies before this signal.
     Closed,
+    /// The frame that this comes with, and all before it, lie in your ring up to this position.
+    Landed(u64),
 }
 
 /// Positions travel in lines, modulo so many; a ring is far smaller, so they are told apart.
@@ -81,6 +92,7 @@ impl Signal {
             Signal::AwaitFrames(position) => (2, position),
             Signal::AwaitRoom(head) => (3, head),
             Signal::Closed => (4, 0),
+            Signal::Landed(position) => (5, position),
         };
         kind << 28 | (position / LINE_BYTES % LINES) as u32
     }
@@ -96,6 +108,7 @@ impl Signal {
             2 => Some(Signal::AwaitFrames(position(sent))),
             3 => Some(Signal::AwaitRoom(position(received))),
             4 => Some(Signal::Closed),
+            5 => Some(Signal::Landed(position(received))),
             _ => None,
         }
     }
@@ -119,6 +132,10 @@ mod tests {
             let whole = u64::from(len) | u64::from(tag) << 32;
             let expected = (landed == 0xff).then_some(whole);
             prop_assert_eq!(decode_word(mixed(0, wire, landed)), expected);
+            let signalled = encode_signalled_word(len, tag);
+            prop_assert_eq!(decode_word(mixed(0, signalled, landed)), None);
+            prop_assert_eq!(decode_landed_word(signalled), whole);
+            prop_assert_eq!(decode_landed_word(wire), whole);
         }
 
         #[test]
@@ -139,7 +156,7 @@ mod tests {
         fn a_position_survives_its_shortening(near in 1u64 << 30..1 << 50, lines in -(1i64 << 20)..1 << 20) {
             let near = near * LINE_BYTES;
             let position = near.wrapping_add_signed(lines * LINE_BYTES as i64);
-            for signal in [Signal::AwaitFrames(position), Signal::AwaitRoom(position), Signal::Wake, Signal::Closed] {
+            for signal in [Signal::AwaitFrames(position), Signal::AwaitRoom(position), Signal::Landed(position), Signal::Wake, Signal::Closed] {
                 prop_assert_eq!(Signal::decode(signal.encode(), near, near), Some(signal));
             }
         }

@@ -16,7 +16,7 @@ const MEMORY_BYTES_MIN: u64 = 1 << 30;
 pub fn examine(rdma: bool) -> Vec<Finding> {
     let shared_pages = line("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
     vec![
-        judge_memlock(getrlimit(Resource::Memlock).current, rdma),
+        judge_memlock(getrlimit(Resource::Memlock).current.filter(|_| !may_lock_anything()), rdma),
         judge_huge_pages(shared_pages.as_deref(), line("/proc/sys/vm/nr_hugepages").as_deref()),
         judge_amount(available_bytes(), cgroup::limits().memory_bytes),
         judge_shm(),
@@ -25,7 +25,7 @@ pub fn examine(rdma: bool) -> Vec<Finding> {
 
 fn judge_memlock(limit: Option<u64>, rdma: bool) -> Finding {
     const AREA: &str = "locked memory";
-    let Some(bytes) = limit else { return Finding::fine(AREA, "no limit") };
+    let Some(bytes) = limit else { return Finding::fine(AREA, "no limit for this process") };
     let links = bytes / LINK_BYTES;
     let found = format!("limit {} KiB: {links} links over verbs with rings of 1 MiB", bytes >> 10);
     if links >= LINKS {
@@ -80,6 +80,16 @@ fn judge_shm() -> Finding {
     };
     let mib = stat.f_bavail.saturating_mul(stat.f_frsize) >> 20;
     Finding::fine(AREA, format!("{mib} MiB free in /dev/shm; rings are memfds and do not count there"))
+}
+
+/// CAP_IPC_LOCK, which root usually has, lifts the limit.
+fn may_lock_anything() -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_some_and(|bits| bits & CAP_IPC_LOCK != 0)
 }
 
 fn available_bytes() -> Option<u64> {

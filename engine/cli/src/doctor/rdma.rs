@@ -89,7 +89,7 @@ mod tests {
         };
         assert_eq!(severity(false, &[]), Severity::Fine);
         assert_eq!(severity(true, &[]), Severity::Problem);
-        assert_eq!(severity(false, &[down.clone()]), Severity::Warning);
+        assert_eq!(severity(false, std::slice::from_ref(&down)), Severity::Warning);
         let finding = judge_port(&down);
         assert_eq!(finding.severity, Severity::Warning);
         assert!(
