@@ -72,6 +72,8 @@ boot() {
     overlay=$(mktemp -d)
     mkdir "$overlay/job"
     cp -a "$2"/. "$overlay/job/"
+    # mktemp makes folders for one user; in the guest there may be others.
+    chmod 755 "$overlay" "$overlay/job"
     { cat "$cache/base.cpio"; pack "$overlay"; } >"$cache/initrd.cpio"
     rm -rf "$overlay"
     timeout --foreground "$1" "${qemu[@]}" -accel "$accelerator" -cpu max -M q35 -smp "$(nproc)" -m 2048 -nodefaults -display none -vga none \

@@ -8,7 +8,7 @@ use keyrange_transport::link::{CarrierKind, Link};
 
 use super::carrier::{CarrierWish, Route, RouteError, VerbsPorts, route};
 use super::error::NodeError;
-use super::open::open;
+use super::open::{OpenError, open};
 use super::verbs::Verbs;
 use crate::manager::door::Purpose;
 use crate::manager::stream::Stream;
@@ -69,7 +69,11 @@ impl Dialer {
             .map_err(|error| failed(error.to_string()))?;
         let attempt = self.links_made.replace(self.links_made.get() + 1);
         let faults = self.fault.map(|plan| (plan, u64::from(self.me.rank) << 32 | attempt));
-        let link = open(stream, device, self.ring_bytes, peer_ring_bytes, faults).map_err(failed)?;
+        let link =
+            open(stream, device, self.ring_bytes, peer_ring_bytes, faults).map_err(|error| match error {
+                OpenError::Passing(error) => failed(error),
+                OpenError::Lasting(error) => NodeError::Open { peer, error },
+            })?;
         Ok((link, format!("{peer}: {} ({})", route.kind, route.reason)))
     }
 }

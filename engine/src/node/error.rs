@@ -52,6 +52,14 @@ pub enum NodeError {
         /// Why.
         error: String,
     },
+    /// This node cannot make its half of a link; trying again would not help.
+    #[error("no link to {peer}: {error}")]
+    Open {
+        /// Who.
+        peer: NodeName,
+        /// Why.
+        error: String,
+    },
     /// A link broke and could not be mended.
     #[error("the link to {peer} ended: {end}")]
     Link {

@@ -115,6 +115,7 @@ fn welcome(door: Door, me: NodeName, ring_bytes: u32, verbs: Verbs, inboxes: Vec
                     let device = device.filter(|_| carrier == CarrierKind::Verbs);
                     open(stream, device, ring_bytes, peer_ring_bytes, None)
                         .map(|link| inbox.give(PeerId(rank), link))
+                        .map_err(|error| error.to_string())
                 }
                 None => Err(format!("wants shard {local} of {}", inboxes.len())),
             },

@@ -16,6 +16,9 @@ use crate::manager::{HostFingerprint, NodeName, Role, Session, Start};
 use crate::session::PeerId;
 use crate::worker::{WorkerConfig as CoreConfig, WorkerCore};
 
+/// Between two attempts: a server that turns everybody away should not be kept busy with it.
+const DIAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// Between two looks at the manager's news while connecting.
 const DIAL_SLICE: Duration = Duration::from_millis(500);
 
@@ -80,6 +83,7 @@ fn dial_watching(
                 if Instant::now() + DIAL_SLICE >= deadline {
                     return Err(error);
                 }
+                std::thread::sleep(DIAL_PAUSE);
             }
             result => return result,
         }

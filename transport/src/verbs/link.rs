@@ -14,8 +14,6 @@ use crate::ring::{Consumer, MappedRing, Producer, RingMemory, padded};
 
 /// Rounds of [`Link::progress`] without a frame before the socket is asked (a system call).
 const QUIET_ROUNDS: u32 = 1 << 14;
-/// Every so many of these rounds, completions are looked at: a call of the library.
-const LOOK_ROUNDS: u32 = 4;
 /// Every so many of these rounds, what was released is told to the peer. A credit is a request to the device, so a pause
 /// between two messages must not be one.
 const IDLE_ROUNDS: u32 = 1 << 10;
@@ -176,7 +174,8 @@ impl VerbsLink {
         self.silent_rounds = 0;
         self.stats.sent_frames += 1;
         self.stats.sent_bytes += end - from;
-        // A sleeper that is known is woken now; one that has just asked, at the next look.
+        // The peer may have asked to be woken since the last look.
+        self.look();
         self.settle();
     }
 
@@ -255,11 +254,8 @@ impl Link for VerbsLink {
     }
 
     fn progress(&mut self) -> Result<(), LinkEnd> {
+        self.look();
         self.quiet_rounds += 1;
-        // A frame shows in the ring before its signal does; everything else can wait for a few rounds.
-        if self.quiet_rounds.is_multiple_of(LOOK_ROUNDS) || self.frame_waits() {
-            self.look();
-        }
         if self.quiet_rounds.is_multiple_of(IDLE_ROUNDS) {
             // A producer that spins for room is not left waiting for the rest of an eighth of the ring.
             self.inward.publish();

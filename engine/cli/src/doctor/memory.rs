@@ -5,8 +5,8 @@ use rustix::process::{Resource, getrlimit};
 use super::cgroup;
 use super::{Finding, Severity, line};
 
-/// What a link over verbs locks with the usual ring of 1 MiB: two rings, each pinned through two views.
-const LINK_BYTES: u64 = 4 << 20;
+/// What a link over verbs locks with the usual ring of 1 MiB: two rings, each pinned through two views, and a page.
+const LINK_BYTES: u64 = (4 << 20) + (4 << 10);
 /// A limit that stands for so many links is nobody's trouble.
 const LINKS: u64 = 64;
 /// A job with less memory than this is a toy.
@@ -27,7 +27,8 @@ fn judge_memlock(limit: Option<u64>, rdma: bool) -> Finding {
     const AREA: &str = "locked memory";
     let Some(bytes) = limit else { return Finding::fine(AREA, "no limit for this process") };
     let links = bytes / LINK_BYTES;
-    let found = format!("limit {} KiB: {links} links over verbs with rings of 1 MiB", bytes >> 10);
+    let found =
+        format!("limit {} KiB, enough for links over verbs with rings of 1 MiB: {links}", bytes >> 10);
     if links >= LINKS {
         return Finding::fine(AREA, found);
     }
@@ -108,7 +109,11 @@ mod tests {
         assert_eq!(judge_memlock(Some(8 << 20), false).severity, Severity::Fine);
         assert_eq!(judge_memlock(Some(1 << 30), true).severity, Severity::Fine);
         let found = judge_memlock(Some(8 << 20), true);
-        assert!(found.found.contains("8192 KiB: 2 links") && found.mend.unwrap().contains("ulimit -l"));
+        assert!(
+            found.found.contains("8192 KiB")
+                && found.found.ends_with(": 1")
+                && found.mend.unwrap().contains("ulimit -l")
+        );
         assert_eq!(judge_memlock(None, true).mend, None);
     }
 
