@@ -309,7 +309,8 @@ impl SendWr {
 /// `offset_of` several fields at once.
 macro_rules! offsets {
     ($type:ty: $($field:ident $offset:literal),* $(,)?) => {
-        $(const _: () = assert!(offset_of!($type, $field) == $offset);)*
+        $(#[cfg(target_pointer_width = "64")]
+        const _: () = assert!(offset_of!($type, $field) == $offset);)*
     };
 }
 
