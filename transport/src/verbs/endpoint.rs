@@ -116,7 +116,13 @@ impl Endpoint {
         self.arrived
     }
 
-    /// WRITEs one record in one request, with a signal that tells that it has landed. Its word in the staged ring must be in the
+    /// True if a record of so many bytes travels within its request.
+    #[inline]
+    pub(super) fn is_small(&self, bytes: u64) -> bool {
+        bytes as usize + WORD_BYTES <= self.queue_pair.inline_bytes
+    }
+
+    /// WRITEs one small record in one request, with a signal that tells that it has landed. Its word in the staged ring must be in the
     /// form for that. `at`, `bytes`, `end` as for [`Endpoint::write_record`].
     #[inline]
     pub(super) fn write_landing(&mut self, at: u64, bytes: u64, end: u64) -> Result<(), LinkEnd> {
@@ -124,14 +130,12 @@ impl Endpoint {
         // Word, contents, and the zero that the next word will land on.
         let length = bytes + WORD_BYTES as u64;
         let mut record = ffi::Sge { addr: staged.0 + at, length: length as u32, lkey: staged.1 };
-        let inline = length as usize <= self.queue_pair.inline_bytes;
         let signal = self.signaled <= self.completed || self.posted + 1 - self.signaled >= SIGNAL_EVERY;
-        let flags = if inline { n::SEND_INLINE } else { 0 };
-        let mut requests = [self.request(&mut record, self.peer_ring, at, flags)];
+        let mut requests = [self.request(&mut record, self.peer_ring, at, n::SEND_INLINE)];
         requests[0].opcode = n::WR_RDMA_WRITE_WITH_IMM;
         requests[0].imm_data = Signal::Landed(end).encode().to_be();
         self.count(&mut requests, signal, end);
-        // SAFETY: as in `write_record`.
+        // SAFETY: inline; the record lies in the staged ring as in `write_record`.
         ended(unsafe { self.queue_pair.send(&mut requests) })
     }
 

@@ -159,7 +159,7 @@ impl VerbsLink {
         let (len, tag) = (word as u32, (word >> 32) as u32);
         let at = from & (memory.ring_bytes() - 1);
         let end = self.outward.position();
-        let posted = if self.may_signal_landing() {
+        let posted = if self.endpoint.is_small(end - from) && self.may_signal_landing() {
             // The producer never reads its words again.
             let word = self.outward.memory().word(from);
             word.store(encode_signalled_word(len, tag), Ordering::Relaxed);
