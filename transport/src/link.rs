@@ -136,6 +136,8 @@ pub enum CarrierKind {
     Shm,
     /// A TCP connection.
     Tcp,
+    /// RDMA WRITEs between two devices.
+    Verbs,
 }
 
 impl fmt::Display for CarrierKind {
@@ -144,6 +146,7 @@ impl fmt::Display for CarrierKind {
             CarrierKind::InProcess => "in-process",
             CarrierKind::Shm => "shm",
             CarrierKind::Tcp => "tcp",
+            CarrierKind::Verbs => "verbs",
         })
     }
 }

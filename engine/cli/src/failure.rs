@@ -36,6 +36,11 @@ impl Failure {
         Failure { code, text: text.into(), quiet: false }.into()
     }
 
+    /// An exit code without a message: everything has been told.
+    pub fn silent(code: u8) -> anyhow::Error {
+        Failure { code, text: String::new(), quiet: true }.into()
+    }
+
     /// The same code without a message: the launcher tells it.
     pub fn hushed(error: &anyhow::Error) -> anyhow::Error {
         Failure { code: exit_code(error).0, text: format!("{error:#}"), quiet: true }.into()

@@ -1,12 +1,13 @@
 //! The `keyrange` program: one file per subcommand in [`commands`], what they share in [`options`], a job's processes in
 //! [`launch`].
 //!
-//! Exit codes: 0 done, 1 the job failed, 2 bad input (options, configuration, data), 130 and 143 after Ctrl-C and
-//! SIGTERM.
+//! Exit codes: 0 done, 1 the job failed, 2 bad input (options, configuration, data), 3 and 4 what the doctor found, 130
+//! and 143 after Ctrl-C and SIGTERM.
 
 mod bench;
 mod commands;
 mod config_file;
+mod doctor;
 mod failure;
 mod launch;
 mod options;
@@ -65,6 +66,8 @@ enum Command {
     Worker(commands::worker::WorkerArgs),
     /// Measure rings, carriers, kernels, push and pull, beside the limits of the machine
     Bench(bench::BenchArgs),
+    /// Say what this machine can do for a job, and what to type to mend it (exit code 3: warnings, 4: problems)
+    Doctor(commands::doctor::DoctorArgs),
     /// Print a script that completes this program's options in a shell
     Completions {
         /// Which shell
@@ -116,6 +119,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Server(args) => commands::server::run(args),
         Command::Worker(args) => commands::worker::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyrange", &mut std::io::stdout());
             Ok(())

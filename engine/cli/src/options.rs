@@ -19,12 +19,14 @@ use crate::failure::Failure;
 /// How nodes exchange frames.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Carrier {
-    /// Shared memory on one host, else TCP
+    /// Shared memory on one host, else RDMA verbs where both hosts have it, else TCP
     Auto,
     /// Shared memory or nothing
     Shm,
     /// TCP, also on one host
     Tcp,
+    /// RDMA verbs, also on one host
+    Verbs,
 }
 
 impl From<Carrier> for CarrierWish {
@@ -33,6 +35,7 @@ impl From<Carrier> for CarrierWish {
             Carrier::Auto => CarrierWish::Auto,
             Carrier::Shm => CarrierWish::Shm,
             Carrier::Tcp => CarrierWish::Tcp,
+            Carrier::Verbs => CarrierWish::Verbs,
         }
     }
 }

@@ -59,7 +59,7 @@ struct Broken {
     end: LinkEnd,
     since: Instant,
     next_try: Instant,
-    is_tcp: bool,
+    can_mend: bool,
 }
 
 /// Core, links and clock of one worker.
@@ -191,13 +191,13 @@ impl Pump {
         }
         tracing::debug!(peer = %name, %end, "a link ended");
         let now = Instant::now();
-        let is_tcp =
-            self.dialer.as_ref().is_some_and(|dialer| dialer.kind_of(peer.0) == Some(CarrierKind::Tcp));
-        self.broken.push(Broken { peer, end, since: now, next_try: now, is_tcp });
+        let kind = self.dialer.as_ref().and_then(|dialer| dialer.kind_of(peer.0));
+        let can_mend = matches!(kind, Some(CarrierKind::Tcp | CarrierKind::Verbs));
+        self.broken.push(Broken { peer, end, since: now, next_try: now, can_mend });
         Ok(())
     }
 
-    /// Replaces broken TCP links; gives up when the manager has not explained the break in time.
+    /// Replaces broken links of a network; gives up when the manager has not explained the break in time.
     fn mend(&mut self) -> Result<(), WorkerError> {
         let now = Instant::now();
         let mut place = 0;
@@ -213,7 +213,7 @@ impl Pump {
             }
             broken.next_try = now + self.mending.retry_every;
             let peer = broken.peer;
-            let dialer = self.dialer.as_ref().filter(|_| broken.is_tcp);
+            let dialer = self.dialer.as_ref().filter(|_| broken.can_mend);
             match dialer.map(|dialer| dialer.dial(peer.0, now + self.mending.retry_every)) {
                 Some(Ok((link, _))) => {
                     self.links.install(peer, link).map_err(NodeError::os("watching a link"))?;

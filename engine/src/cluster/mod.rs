@@ -109,6 +109,7 @@ impl Embedded {
                 host: HostFingerprint::of_this_process(),
                 shards,
                 addresses: Vec::new(),
+                verbs: None,
             })
         };
         (0..count).map(join).collect::<std::io::Result<_>>().map_err(NodeError::os("making a doorbell"))

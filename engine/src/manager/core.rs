@@ -246,8 +246,8 @@ impl ManagerCore {
         let mut shard_first = 0;
         let mut servers = Vec::new();
         for (name, node) in self.nodes.iter().filter(|(name, _)| name.role == Role::Server) {
-            let Registration { host, shards, addresses, .. } = node.registration.clone();
-            servers.push(ServerInfo { rank: name.rank, host, shard_first, shards, addresses });
+            let Registration { host, shards, addresses, verbs, .. } = node.registration.clone();
+            servers.push(ServerInfo { rank: name.rank, host, shard_first, shards, addresses, verbs });
             shard_first += shards;
         }
         if shard_first > SHARDS_MAX {

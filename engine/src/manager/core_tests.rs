@@ -22,6 +22,7 @@ fn registration(role: Role, rank: Option<u32>) -> ToManager {
         host: HostFingerprint { boot_id: "b".into(), net_namespace: 1 },
         shards: if server { 2 } else { 0 },
         addresses: if server { vec![Address::Unix("x".into())] } else { vec![] },
+        verbs: None,
     })
 }
 

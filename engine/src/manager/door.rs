@@ -83,20 +83,19 @@ impl Door {
         Door::new(id, secret)
     }
 
-    /// Shows a peer that connected through the handshake.
+    /// Shows a peer that connected through the handshake. With `verbs` it may ask for RDMA instead of the socket's own carrier.
     pub fn admit(
         &self,
         stream: &Stream,
         me: Option<NodeName>,
         ring_bytes: u32,
+        verbs: bool,
         deadline: Instant,
     ) -> Result<Visitor, DoorError> {
-        let served = match stream {
-            Stream::Unix(_) => [CarrierKind::Shm],
-            Stream::Tcp(_) => [CarrierKind::Tcp],
-        };
+        let served = [own_carrier(stream), CarrierKind::Verbs];
+        let served = if verbs { &served[..] } else { &served[..1] };
         let peer =
-            handshake::respond(stream, &self.credentials, &identity(me, ring_bytes), &served, deadline)?;
+            handshake::respond(stream, &self.credentials, &identity(me, ring_bytes), served, deadline)?;
         let name = match (peer.identity.role, peer.identity.node) {
             (ROLE_SERVER | ROLE_WORKER, NO_RANK) => None,
             (ROLE_SERVER, rank) => Some(NodeName::server(rank)),
@@ -111,20 +110,18 @@ impl Door {
         })
     }
 
-    /// Passes a listener's handshake as `me` (`Err(role)` while the rank is unknown). Returns the bytes of the
-    /// receive ring the other side will use.
+    /// Passes a listener's handshake as `me` (`Err(role)` while the rank is unknown), asking for RDMA if `verbs`, else for
+    /// the socket's own carrier. Returns the bytes of the receive ring the other side will use.
     pub fn enter(
         &self,
         stream: &Stream,
         me: Result<NodeName, Role>,
         purpose: Purpose,
         ring_bytes: u32,
+        verbs: bool,
         deadline: Instant,
     ) -> Result<u32, HandshakeError> {
-        let carrier = match stream {
-            Stream::Unix(_) => CarrierKind::Shm,
-            Stream::Tcp(_) => CarrierKind::Tcp,
-        };
+        let carrier = if verbs { CarrierKind::Verbs } else { own_carrier(stream) };
         let identity = match me {
             Ok(name) => identity(Some(name), ring_bytes),
             Err(role) => Identity { role: role_code(role), ..identity(None, ring_bytes) },
@@ -132,6 +129,14 @@ impl Door {
         let request = Request { carrier, purpose: purpose.code() };
         let peer = handshake::initiate(stream, &self.credentials, &identity, request, deadline)?;
         Ok(peer.identity.ring_bytes)
+    }
+}
+
+/// What a socket carries when nothing else was asked for.
+fn own_carrier(stream: &Stream) -> CarrierKind {
+    match stream {
+        Stream::Unix(_) => CarrierKind::Shm,
+        Stream::Tcp(_) => CarrierKind::Tcp,
     }
 }
 

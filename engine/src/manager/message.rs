@@ -103,6 +103,9 @@ pub struct Registration {
     pub shards: u32,
     /// Where it listens for data links (servers).
     pub addresses: Vec<Address>,
+    /// The link layer of its RDMA port, if it can use one (servers).
+    #[serde(default)]
+    pub verbs: Option<String>,
 }
 
 /// A server as the workers see it.
@@ -118,6 +121,9 @@ pub struct ServerInfo {
     pub shards: u32,
     /// Where it listens.
     pub addresses: Vec<Address>,
+    /// The link layer of its RDMA port, if it can use one.
+    #[serde(default)]
+    pub verbs: Option<String>,
 }
 
 /// Everything a node needs to begin, sent to all of them when the last one has registered.

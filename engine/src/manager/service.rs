@@ -147,7 +147,7 @@ impl Drop for Manager {
 /// The handshake of one stranger, on a thread of its own.
 fn welcome(door: Door, commands: Commands) -> Welcome {
     Arc::new(move |stream: Stream| {
-        let command = match door.admit(&stream, None, 0, Instant::now() + HANDSHAKE_DEADLINE) {
+        let command = match door.admit(&stream, None, 0, false, Instant::now() + HANDSHAKE_DEADLINE) {
             Ok(visitor) if visitor.purpose == Purpose::Manager => Command::Accepted(stream),
             Ok(visitor) => Command::Refused(format!("{}: wants {:?}", stream.peer(), visitor.purpose)),
             Err(error) => Command::Refused(format!("{}: {error}", stream.peer())),

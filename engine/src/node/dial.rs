@@ -6,9 +6,10 @@ use std::time::Instant;
 use keyrange_transport::fault::FaultPlan;
 use keyrange_transport::link::{CarrierKind, Link};
 
-use super::carrier::{CarrierWish, route};
+use super::carrier::{CarrierWish, Route, RouteError, VerbsPorts, route};
 use super::error::NodeError;
-use super::open::open;
+use super::open::{OpenError, open};
+use super::verbs::Verbs;
 use crate::manager::door::Purpose;
 use crate::manager::stream::Stream;
 use crate::manager::{Door, HostFingerprint, NodeName, ServerInfo};
@@ -20,6 +21,7 @@ pub(crate) struct Dialer {
     pub(crate) door: Door,
     pub(crate) wish: CarrierWish,
     pub(crate) host: HostFingerprint,
+    pub(crate) verbs: Verbs,
     pub(crate) ring_bytes: u32,
     pub(crate) servers: Vec<ServerInfo>,
     /// Faults that what is sent over the links is to meet.
@@ -43,26 +45,35 @@ impl Dialer {
 
     /// Which carrier leads to the shard.
     pub(crate) fn kind_of(&self, shard: u32) -> Option<CarrierKind> {
-        let server = self.server_of(shard).0;
-        route(self.wish, &self.host, &server.host, &server.addresses).ok().map(|route| route.kind)
+        self.route(self.server_of(shard).0).ok().map(|route| route.kind)
+    }
+
+    fn route(&self, server: &ServerInfo) -> Result<Route, RouteError> {
+        let mine = self.verbs.link_layer();
+        let verbs = VerbsPorts { mine: mine.as_deref(), theirs: server.verbs.as_deref() };
+        route(self.wish, &self.host, &server.host, &server.addresses, verbs)
     }
 
     /// Connects to a shard. Also returns carrier and reason, for people.
     pub(crate) fn dial(&self, shard: u32, deadline: Instant) -> Result<(Box<dyn Link>, String), NodeError> {
         let (server, local) = self.server_of(shard);
         let peer = NodeName::server(server.rank);
-        let route = route(self.wish, &self.host, &server.host, &server.addresses)
-            .map_err(|error| NodeError::Route { server: peer, error })?;
+        let route = self.route(server).map_err(|error| NodeError::Route { server: peer, error })?;
+        let device = self.verbs.device().filter(|_| route.kind == CarrierKind::Verbs);
         let address = route.address;
         let failed = |error: String| NodeError::Connect { peer, address: address.clone(), error };
         let stream = Stream::connect(&address, deadline).map_err(|error| failed(error.to_string()))?;
         let peer_ring_bytes = self
             .door
-            .enter(&stream, Ok(self.me), Purpose::Shard(local), self.ring_bytes, deadline)
+            .enter(&stream, Ok(self.me), Purpose::Shard(local), self.ring_bytes, device.is_some(), deadline)
             .map_err(|error| failed(error.to_string()))?;
         let attempt = self.links_made.replace(self.links_made.get() + 1);
         let faults = self.fault.map(|plan| (plan, u64::from(self.me.rank) << 32 | attempt));
-        let link = open(stream, self.ring_bytes, peer_ring_bytes, faults).map_err(failed)?;
+        let link =
+            open(stream, device, self.ring_bytes, peer_ring_bytes, faults).map_err(|error| match error {
+                OpenError::Passing(error) => failed(error),
+                OpenError::Lasting(error) => NodeError::Open { peer, error },
+            })?;
         Ok((link, format!("{peer}: {} ({})", route.kind, route.reason)))
     }
 }
@@ -80,12 +91,14 @@ mod tests {
             shard_first,
             shards,
             addresses: vec![],
+            verbs: None,
         };
         let dialer = Dialer {
             me: NodeName::worker(0),
             door: Door::new([0; 16], ""),
             wish: CarrierWish::Auto,
             host: host.clone(),
+            verbs: Verbs::none(),
             ring_bytes: 0,
             fault: None,
             links_made: Cell::new(0),

@@ -2,6 +2,7 @@
 
 use keyrange_transport::handshake::HandshakeError;
 use keyrange_transport::link::LinkEnd;
+use keyrange_transport::verbs::VerbsError;
 use thiserror::Error;
 
 use super::carrier::RouteError;
@@ -38,6 +39,9 @@ pub enum NodeError {
         /// Why.
         error: RouteError,
     },
+    /// RDMA was demanded, and this node has none that works.
+    #[error("carrier verbs was demanded: {0}")]
+    Verbs(#[from] VerbsError),
     /// A peer cannot be connected.
     #[error("cannot connect to {peer} at {address}: {error}")]
     Connect {
@@ -45,6 +49,14 @@ pub enum NodeError {
         peer: NodeName,
         /// Where.
         address: Address,
+        /// Why.
+        error: String,
+    },
+    /// This node cannot make its half of a link; trying again would not help.
+    #[error("no link to {peer}: {error}")]
+    Open {
+        /// Who.
+        peer: NodeName,
         /// Why.
         error: String,
     },

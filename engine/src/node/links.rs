@@ -138,9 +138,9 @@ impl Links {
         })
     }
 
-    /// Whether one of the links is a TCP connection.
-    pub(crate) fn any_tcp(&mut self) -> bool {
-        self.iter_mut().any(|(_, link)| link.kind() == CarrierKind::Tcp)
+    /// Whether one of the links leads through a network, which may break while both nodes live.
+    pub(crate) fn any_can_break(&mut self) -> bool {
+        self.iter_mut().any(|(_, link)| matches!(link.kind(), CarrierKind::Tcp | CarrierKind::Verbs))
     }
 
     /// Lends `slab` over every link that can; over the others its bytes are copied.

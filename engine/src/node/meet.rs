@@ -25,19 +25,20 @@ pub struct Membership {
     pub join_deadline: Duration,
 }
 
-/// Registers with the manager. `addresses` are where this node listens; one with an unspecified IP address is
+/// Registers with the manager. `verbs` is the link layer of this node's RDMA port; `addresses` are where this node listens; one with an unspecified IP address is
 /// replaced by the address this node has on its way to the manager.
 pub(super) fn register(
     membership: &Membership,
     role: Role,
     shards: u32,
     addresses: &[Address],
+    verbs: Option<String>,
 ) -> Result<Session, NodeError> {
     let Membership { manager: address, door, rank, join_deadline } = membership;
     let deadline = Instant::now() + *join_deadline;
     let stream = Stream::connect(address, deadline)
         .map_err(|error| NodeError::NoManager { address: address.clone(), error })?;
-    door.enter(&stream, Err(role), Purpose::Manager, 0, deadline)
+    door.enter(&stream, Err(role), Purpose::Manager, 0, false, deadline)
         .map_err(|error| NodeError::ManagerHandshake { address: address.clone(), error })?;
     let own_ip = match &stream {
         Stream::Tcp(socket) => socket.local_addr().ok().map(|address| address.ip()),
@@ -50,6 +51,7 @@ pub(super) fn register(
         host: HostFingerprint::of_this_process(),
         shards,
         addresses: addresses.iter().map(|address| reachable(address, own_ip)).collect(),
+        verbs,
     });
     Session::over_socket(stream, &registration).map_err(NodeError::os("registering with the manager"))
 }

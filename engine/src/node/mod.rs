@@ -15,6 +15,7 @@ mod meet;
 pub(crate) mod open;
 pub(crate) mod server;
 pub(crate) mod shard_thread;
+pub(crate) mod verbs;
 pub(crate) mod worker;
 
 pub use error::NodeError;

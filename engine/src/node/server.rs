@@ -5,6 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyrange_transport::link::CarrierKind;
 use keyrange_transport::ring::frame_bytes_max;
 
 use super::carrier::CarrierWish;
@@ -13,6 +14,7 @@ use super::inbox::Inbox;
 use super::meet::{Membership, register, wait_start};
 use super::open::open;
 use super::shard_thread::{ShardNews, ShardSummary, ShardThread};
+use super::verbs::Verbs;
 use crate::key_range::{KeyRange, RangeMap};
 use crate::manager::acceptor::{Bound, Welcome};
 use crate::manager::door::{Purpose, Visitor};
@@ -64,10 +66,12 @@ pub fn run_server(config: ServerConfig) -> Result<ServerSummary, NodeError> {
         .collect::<std::io::Result<Vec<_>>>()
         .map_err(NodeError::os("making a doorbell"))?;
     let bound = Bound::new(&listen_addresses(&config)?).map_err(NodeError::os("listening"))?;
-    let session = register(&config.membership, Role::Server, config.shards, bound.addresses())?;
+    let verbs = Verbs::open(config.carrier)?;
+    let session =
+        register(&config.membership, Role::Server, config.shards, bound.addresses(), verbs.link_layer())?;
     let start = wait_start(&config.membership, &session)?;
     let me = NodeName::server(start.rank);
-    let welcome = welcome(config.membership.door.clone(), me, start.ring_bytes, inboxes.clone());
+    let welcome = welcome(config.membership.door.clone(), me, start.ring_bytes, verbs, inboxes.clone());
     let _acceptor = bound.accept(welcome).map_err(NodeError::os("accepting"))?;
     let summary = serve(&config, &session, &start, &inboxes)?;
     session.finish();
@@ -94,19 +98,24 @@ fn listen_addresses(config: &ServerConfig) -> Result<Vec<Address>, NodeError> {
 }
 
 /// Turns a stranger into a link in the right inbox.
-fn welcome(door: Door, me: NodeName, ring_bytes: u32, inboxes: Vec<Arc<Inbox>>) -> Welcome {
+fn welcome(door: Door, me: NodeName, ring_bytes: u32, verbs: Verbs, inboxes: Vec<Arc<Inbox>>) -> Welcome {
     Arc::new(move |stream: Stream| {
         let peer = stream.peer();
-        let admitted = door.admit(&stream, Some(me), ring_bytes, Instant::now() + HANDSHAKE_DEADLINE);
+        let device = verbs.device();
+        let deadline = Instant::now() + HANDSHAKE_DEADLINE;
+        let admitted = door.admit(&stream, Some(me), ring_bytes, device.is_some(), deadline);
         let result = match admitted {
             Ok(Visitor {
                 name: Some(NodeName { role: Role::Worker, rank }),
                 purpose: Purpose::Shard(local),
                 ring_bytes: peer_ring_bytes,
-                ..
+                carrier,
             }) => match inboxes.get(local as usize) {
                 Some(inbox) => {
-                    open(stream, ring_bytes, peer_ring_bytes, None).map(|link| inbox.give(PeerId(rank), link))
+                    let device = device.filter(|_| carrier == CarrierKind::Verbs);
+                    open(stream, device, ring_bytes, peer_ring_bytes, None)
+                        .map(|link| inbox.give(PeerId(rank), link))
+                        .map_err(|error| error.to_string())
                 }
                 None => Err(format!("wants shard {local} of {}", inboxes.len())),
             },

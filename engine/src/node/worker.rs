@@ -9,18 +9,22 @@ use super::error::NodeError;
 use super::links::Links;
 use super::meet::{register, wait_start};
 use super::server::{pin, range_map};
+use super::verbs::Verbs;
 use crate::client::{Pump, Worker, WorkerConfig};
 use crate::manager::message::ToManager;
 use crate::manager::{HostFingerprint, NodeName, Role, Session, Start};
 use crate::session::PeerId;
 use crate::worker::{WorkerConfig as CoreConfig, WorkerCore};
 
+/// Between two attempts: a server that turns everybody away should not be kept busy with it.
+const DIAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// Between two looks at the manager's news while connecting.
 const DIAL_SLICE: Duration = Duration::from_millis(500);
 
 /// Joins the job and connects to every shard. Pins the calling thread if the configuration says so.
 pub fn connect_worker(config: &WorkerConfig) -> Result<Worker, NodeError> {
-    let session = register(&config.membership, Role::Worker, 0, &[])?;
+    let session = register(&config.membership, Role::Worker, 0, &[], None)?;
     let start = wait_start(&config.membership, &session)?;
     match link_up(config, &session, &start) {
         Ok(pump) => Ok(Worker::new(pump, session, start)),
@@ -37,6 +41,7 @@ fn link_up(config: &WorkerConfig, session: &Session, start: &Start) -> Result<Pu
         door: config.membership.door.clone(),
         wish: config.carrier,
         host: HostFingerprint::of_this_process(),
+        verbs: Verbs::open(config.carrier)?,
         ring_bytes: start.ring_bytes,
         servers: start.servers.clone(),
         fault: config.mending.fault,
@@ -78,6 +83,7 @@ fn dial_watching(
                 if Instant::now() + DIAL_SLICE >= deadline {
                     return Err(error);
                 }
+                std::thread::sleep(DIAL_PAUSE);
             }
             result => return result,
         }
@@ -101,7 +107,7 @@ fn worker_core(
     let config = CoreConfig {
         window_requests: start.window_requests as usize,
         frame_bytes_max: frame_bytes_max.unwrap_or(defaults.frame_bytes_max),
-        retain: links.any_tcp(),
+        retain: links.any_can_break(),
         retry_after,
         ..defaults
     };

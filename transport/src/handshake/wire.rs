@@ -169,14 +169,15 @@ fn carrier_code(carrier: CarrierKind) -> u8 {
         CarrierKind::InProcess => 0,
         CarrierKind::Shm => 1,
         CarrierKind::Tcp => 2,
+        CarrierKind::Verbs => 3,
     }
 }
 
 fn carrier_of(code: u8) -> Result<CarrierKind, HandshakeError> {
-    [CarrierKind::InProcess, CarrierKind::Shm, CarrierKind::Tcp]
+    [CarrierKind::InProcess, CarrierKind::Shm, CarrierKind::Tcp, CarrierKind::Verbs]
         .into_iter()
         .find(|carrier| carrier_code(*carrier) == code)
-        .ok_or_else(|| malformed("carrier", "0 to 2", code))
+        .ok_or_else(|| malformed("carrier", "0 to 3", code))
 }
 
 const REFUSALS: [Refusal; 5] =

@@ -1,5 +1,6 @@
 //! The ring on shared memory: where positions become bytes.
 
+use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::slice;
 
@@ -96,6 +97,17 @@ impl Producer<MappedRing> {
         // the two views; without one it is empty. Until the commit the consumer reads only the word, which is left out;
         // this producer is the only one (`new`), and `&mut self` makes this the only slice.
         unsafe { slice::from_raw_parts_mut(body, len) }
+    }
+
+    /// Copies `parts`, together as long as the claimed frame without its word, one after the other into it.
+    #[inline]
+    pub fn gather(&mut self, parts: &[IoSlice<'_>]) {
+        let mut body = self.claimed_bytes();
+        for part in parts {
+            let (here, rest) = body.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            body = rest;
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod layout;
 #[cfg(not(loom))]
 mod mapped;
 mod producer;
+mod replica;
 pub mod sync;
 
 pub use consumer::{Consumer, Taken};

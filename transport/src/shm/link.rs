@@ -247,12 +247,7 @@ impl Link for ShmLink {
     #[inline]
     fn try_send(&mut self, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), SendError> {
         self.claim(parts.iter().map(|part| part.len()).sum::<usize>() + WORD_BYTES)?;
-        let mut body = self.outward.claimed_bytes();
-        for part in parts {
-            let (here, rest) = body.split_at_mut(part.len());
-            here.copy_from_slice(part);
-            body = rest;
-        }
+        self.outward.gather(parts);
         self.commit(tag);
         Ok(())
     }

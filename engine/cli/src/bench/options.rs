@@ -183,6 +183,8 @@ pub enum LinkCarrier {
     Shm,
     /// A TCP connection over the loopback between two processes
     Tcp,
+    /// RDMA verbs between two processes on the same port
+    Verbs,
 }
 
 impl From<LinkCarrier> for CarrierKind {
@@ -191,6 +193,7 @@ impl From<LinkCarrier> for CarrierKind {
             LinkCarrier::InProcess => CarrierKind::InProcess,
             LinkCarrier::Shm => CarrierKind::Shm,
             LinkCarrier::Tcp => CarrierKind::Tcp,
+            LinkCarrier::Verbs => CarrierKind::Verbs,
         }
     }
 }

@@ -18,6 +18,7 @@ use keyrange_transport::in_process;
 use keyrange_transport::link::Link;
 use keyrange_transport::shm::{self, RingConfig, ShmLink};
 use keyrange_transport::tcp::{TcpConfig, TcpLink};
+use keyrange_transport::verbs::{self, Device, Selection, VerbsConfig, VerbsLink};
 
 use super::limits::{pin, tcp_pair};
 use super::options::LinkCarrier;
@@ -71,6 +72,7 @@ pub fn serve(args: &PeerArgs) -> anyhow::Result<()> {
     let control = UnixStream::from(control);
     match (carrier, bare) {
         (LinkCarrier::Tcp, _) => obey(tcp_link(socket.into(), ring_bytes)?.as_mut(), control),
+        (LinkCarrier::Verbs, _) => obey::<dyn Link>(&mut verbs_link(socket, ring_bytes)?, control),
         (_, true) => obey(&mut shm_link(socket, ring_bytes)?, control),
         (_, false) => obey::<dyn Link>(&mut shm_link(socket, ring_bytes)?, control),
     }
@@ -83,6 +85,11 @@ fn shm_link(socket: OwnedFd, ring_bytes: usize) -> anyhow::Result<ShmLink> {
 fn tcp_link(socket: TcpStream, ring_bytes: usize) -> anyhow::Result<Box<dyn Link>> {
     let config = TcpConfig { ring_bytes, peer_ring_bytes: ring_bytes, ..TcpConfig::default() };
     Ok(Box::new(TcpLink::new(socket, &config)?))
+}
+
+fn verbs_link(socket: OwnedFd, ring_bytes: usize) -> anyhow::Result<VerbsLink> {
+    let device = Device::open(&Selection::default())?;
+    Ok(verbs::connect(socket, &device, &VerbsConfig { ring_bytes, ..VerbsConfig::default() })?)
 }
 
 /// Takes turns until the control socket closes.
@@ -133,6 +140,11 @@ pub fn open(carrier: LinkCarrier, ring_bytes: usize, core: usize) -> anyhow::Res
             let peer = Peer::start(LinkCarrier::Tcp, ring_bytes, core, false, far.into())?;
             Ok((tcp_link(near, ring_bytes)?, peer))
         }
+        LinkCarrier::Verbs => {
+            let (near, far) = UnixStream::pair().context("making a link's socket")?;
+            let peer = Peer::start(LinkCarrier::Verbs, ring_bytes, core, false, far.into())?;
+            Ok((Box::new(verbs_link(near.into(), ring_bytes)?), peer))
+        }
     }
 }
 
@@ -157,7 +169,11 @@ impl Peer {
         socket: OwnedFd,
     ) -> anyhow::Result<Peer> {
         let (control, theirs) = UnixStream::pair().context("making a control socket")?;
-        let carrier = if carrier == LinkCarrier::Tcp { "tcp" } else { "shm" };
+        let carrier = match carrier {
+            LinkCarrier::Tcp => "tcp",
+            LinkCarrier::Verbs => "verbs",
+            LinkCarrier::Shm | LinkCarrier::InProcess => "shm",
+        };
         let (ring_bytes, core) = (ring_bytes.to_string(), core.to_string());
         let mut command = this_program()?;
         command.args(["peer", "link", "--carrier", carrier, "--ring-bytes", &ring_bytes, "--core", &core]);

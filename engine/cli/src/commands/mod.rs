@@ -1,5 +1,6 @@
 //! The subcommands, one file each: options, then `run`.
 
+pub mod doctor;
 pub mod eval;
 pub mod generate;
 pub mod manager;

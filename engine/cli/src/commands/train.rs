@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use keyrange_transport::verbs::{Device, Selection};
+
 use crate::failure::Failure;
 use crate::launch::{self, Launch};
 use crate::options::{Carrier, FaultArgs, SizeArgs, SparseLrArgs};
@@ -40,10 +42,15 @@ pub struct TrainArgs {
 
 /// Trains.
 pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
-    if args.embedded && args.carrier == Carrier::Tcp {
+    if args.embedded && matches!(args.carrier, Carrier::Tcp | Carrier::Verbs) {
         return Err(Failure::input(
-            "--embedded threads share memory: expected --carrier auto or shm, got tcp",
+            "--embedded threads share memory: expected --carrier auto or shm, got tcp or verbs",
         ));
+    }
+    if args.carrier == Carrier::Verbs {
+        // Servers and workers open the device themselves; here its absence is told before anything is started.
+        Device::open(&Selection::default())
+            .map_err(|error| Failure::input(format!("--carrier verbs: {error}")))?;
     }
     if args.embedded && args.fault.fault.is_some() {
         return Err(Failure::input("--fault is for links between processes: expected no --embedded with it"));

@@ -116,6 +116,7 @@ fn carrier_name(carrier: Carrier) -> &'static str {
         Carrier::Auto => "auto",
         Carrier::Shm => "shm",
         Carrier::Tcp => "tcp",
+        Carrier::Verbs => "verbs",
     }
 }
 

@@ -123,7 +123,7 @@ impl Progress {
 
 /// `shm` of a line such as `server 0: shm (same host)`.
 fn carrier_of(line: &str) -> Option<String> {
-    ["shm", "tcp", "in-process"].into_iter().find(|name| line.contains(name)).map(str::to_owned)
+    ["shm", "tcp", "verbs", "in-process"].into_iter().find(|name| line.contains(name)).map(str::to_owned)
 }
 
 /// All of the file or nothing.

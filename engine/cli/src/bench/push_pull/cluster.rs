@@ -121,15 +121,15 @@ impl Cluster {
     ) -> anyhow::Result<(Cluster, Hands)> {
         let ring_bytes = u32::try_from(ring_bytes).unwrap_or(u32::MAX);
         let (shards, workers) = (places.servers.len() as u32, places.workers.len() as u32);
-        match carrier {
+        let wish = match carrier {
             LinkCarrier::InProcess => {
-                threads(&JobPlan { ring_bytes, ..JobPlan::new(shards, workers) }, places)
+                return threads(&JobPlan { ring_bytes, ..JobPlan::new(shards, workers) }, places);
             }
-            LinkCarrier::Shm | LinkCarrier::Tcp => {
-                let wish = if carrier == LinkCarrier::Shm { CarrierWish::Shm } else { CarrierWish::Tcp };
-                processes(JobPlan { ring_bytes, ..JobPlan::new(1, workers) }, wish, places)
-            }
-        }
+            LinkCarrier::Shm => CarrierWish::Shm,
+            LinkCarrier::Tcp => CarrierWish::Tcp,
+            LinkCarrier::Verbs => CarrierWish::Verbs,
+        };
+        processes(JobPlan { ring_bytes, ..JobPlan::new(1, workers) }, wish, places)
     }
 
     fn adopt(&mut self, child: Child) {
