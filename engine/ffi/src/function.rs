@@ -335,8 +335,7 @@ impl<V: Element> ServerFn<V> for CFunction {
         let (context, mut reply) = (self.described.context, Vec::<u8>::new());
         let to = (&raw mut reply).cast::<kr_reply>();
         // SAFETY: the function was given for this; name, arguments and reply live during the call.
-        let code =
-            unsafe { call(context, self.state, name.as_ptr(), args.as_ptr().cast(), args.len(), to) };
+        let code = unsafe { call(context, self.state, name.as_ptr(), args.as_ptr().cast(), args.len(), to) };
         if code == 0 { Ok(reply) } else { Err(refuse(String::from_utf8_lossy(&reply).into_owned())) }
     }
 }

@@ -3,6 +3,8 @@
 #define PS_INTERNAL_UTILS_H_
 
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
