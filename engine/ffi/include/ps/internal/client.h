@@ -13,12 +13,6 @@ namespace internal {
 static const uint32_t kSliceMs = 1;
 static const uint32_t kControlMs = 60000;
 
-// What the library could not do, as an exception.
-inline void Must(kr_status status, const char *what) {
-    if (status != KR_OK)
-        throw dmlc::Error(std::string(what) + ": " + kr_status_name(status) + ": " + kr_last_error());
-}
-
 // First come, first served. Turns are short, so waiting threads yield and then nap.
 class Turns {
 public:
@@ -150,12 +144,14 @@ public:
         Must(kr_call(worker_, control_, shard, verb, bytes.data(), bytes.size(), nullptr, &task), verb);
         return task;
     }
-    // Whether the call has ended within the slice; then `answers` has one text for each shard it went to.
-    bool ended(kr_task task, uint32_t slice_ms, std::vector<std::string> *answers) {
-        answers->clear();
-        const kr_status status = kr_wait_replies(worker_, task, slice_ms, &Client::add, answers);
+    // Whether the call has ended within the slice; then `take(bytes, size)` got the answer of each shard it went to.
+    template <typename Take>
+    bool ended(kr_task task, uint32_t slice_ms, Take take) {
+        Taking<Take> taking = {&take, std::string()};
+        const kr_status status = kr_wait_replies(worker_, task, slice_ms, &Taking<Take>::one, &taking);
         if (status == KR_TIMED_OUT) return false;
         Must(status, "a server's answer");
+        if (!taking.error.empty()) throw dmlc::Error(taking.error);
         return true;
     }
 
@@ -169,7 +165,8 @@ public:
         }
         for (;; std::this_thread::yield()) {
             Turn turn(turns_);
-            if (ended(task, kSliceMs, &answers)) return answers;
+            auto take = [&](const void *bytes, size_t size) { answers.emplace_back(static_cast<const char *>(bytes), size); };
+            if (ended(task, kSliceMs, take)) return answers;
         }
     }
 
@@ -189,9 +186,20 @@ public:
     bool is_open() const { return worker_ != nullptr; }
 
 private:
-    static void add(void *answers, uint32_t, const void *bytes, size_t size) {
-        static_cast<std::vector<std::string> *>(answers)->emplace_back(static_cast<const char *>(bytes), size);
-    }
+    // Hands answers on; what that throws must not go through the library.
+    template <typename Take>
+    struct Taking {
+        Take *take;
+        std::string error;
+        static void one(void *self, uint32_t, const void *bytes, size_t size) {
+            Taking *taking = static_cast<Taking *>(self);
+            try {
+                (*taking->take)(bytes, size);
+            } catch (const std::exception &error) {
+                taking->error = error.what();
+            }
+        }
+    };
 
     Turns turns_;
     kr_worker *worker_ = nullptr;

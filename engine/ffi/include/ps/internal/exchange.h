@@ -18,13 +18,32 @@ public:
         Piece piece;
         piece.server = server;
         piece.ticket = {header.app, header.sender, header.customer, header.timestamp};
-        const std::string request = pack(header, keys, lens, values);
-        for (size_t offset = 0; offset < request.size(); offset += kPartBytes) {
-            Writer part;
-            part.put(piece.ticket).put(static_cast<uint64_t>(request.size())).put(static_cast<uint64_t>(offset));
-            piece.tasks.push_back(client.call(server, "part", part.bytes() + request.substr(offset, kPartBytes)));
-        }
-        pieces_.push_back(piece);
+        std::string part;
+        auto put = [&part](const void *bytes, size_t size) { part.append(static_cast<const char *>(bytes), size); };
+        const uint64_t total = header.bytes();
+        uint64_t offset = 0, in_part = 0;
+        // Adds bytes to the part, and sends it whenever it is full.
+        auto add = [&](const void *bytes, size_t size) {
+            for (const char *at = static_cast<const char *>(bytes); size > 0;) {
+                if (in_part == 0) {
+                    part.clear();
+                    put(&piece.ticket, sizeof piece.ticket);
+                    put(&total, sizeof total);
+                    put(&offset, sizeof offset);
+                }
+                const size_t fits = std::min(size, kPartBytes - static_cast<size_t>(in_part));
+                put(at, fits);
+                at += fits;
+                size -= fits;
+                in_part += fits;
+                offset += fits;
+                if (in_part < kPartBytes && offset < total) continue;
+                piece.tasks.push_back(client.call(server, "part", part));
+                in_part = 0;
+            }
+        };
+        each(header, keys, lens, values, add);
+        pieces_.push_back(std::move(piece));
     }
 
     // Whether all have answered; waits at most the slice. Throws what a handle threw.
@@ -38,30 +57,38 @@ public:
     }
 
     static std::string pack(const Header &header, const void *keys, const void *lens, const void *values) {
-        std::string bytes;
-        bytes.reserve(static_cast<size_t>(header.bytes()));
-        bytes.append(reinterpret_cast<const char *>(&header), sizeof header);
-        bytes.append(static_cast<const char *>(keys), static_cast<size_t>(header.keys) * sizeof(Key));
-        bytes.append(static_cast<const char *>(lens), static_cast<size_t>(header.lens) * sizeof(int));
-        bytes.resize(sizeof header + static_cast<size_t>(header.keys) * sizeof(Key) + Header::padded(header.lens));
-        bytes.append(static_cast<const char *>(values), static_cast<size_t>(header.values) * header.value_bytes);
-        return bytes;
+        std::string all;
+        all.reserve(static_cast<size_t>(header.bytes()));
+        each(header, keys, lens, values,
+             [&all](const void *bytes, size_t size) { all.append(static_cast<const char *>(bytes), size); });
+        return all;
     }
 
 private:
+    // The bytes of a request or an answer, in order.
+    template <typename Add>
+    static void each(const Header &header, const void *keys, const void *lens, const void *values, Add add) {
+        static const char zeros[8] = {0};
+        const size_t lens_bytes = static_cast<size_t>(header.lens) * sizeof(int);
+        add(&header, sizeof header);
+        add(keys, static_cast<size_t>(header.keys) * sizeof(Key));
+        add(lens, lens_bytes);
+        add(zeros, Header::padded(header.lens) - lens_bytes);
+        add(values, static_cast<size_t>(header.values) * header.value_bytes);
+    }
+
     using Clock = std::chrono::steady_clock;
     struct Piece {
         uint32_t server = 0;
         Ticket ticket;
         std::deque<kr_task> tasks;
         std::string answer;
-        bool is_done = false;
+        bool is_done = false, is_failed = false;
         int asked = 0;
         Clock::time_point again;
     };
 
     bool step(Client &client, Piece &piece, uint32_t slice_ms) {
-        std::vector<std::string> answers;
         while (!piece.is_done) {
             if (piece.tasks.empty()) {
                 if (Clock::now() < piece.again) return false;
@@ -69,15 +96,18 @@ private:
                 take.put(piece.ticket).put(static_cast<uint64_t>(piece.answer.size()));
                 piece.tasks.push_back(client.call(piece.server, "take", take.bytes()));
             }
-            if (!client.ended(piece.tasks.front(), slice_ms, &answers)) return false;
+            const bool is_last = piece.tasks.size() == 1;
+            auto take = [&](const void *bytes, size_t size) {
+                if (is_last) receive(piece, Reader(bytes, size));
+            };
+            if (!client.ended(piece.tasks.front(), slice_ms, take)) return false;
             piece.tasks.pop_front();
-            if (piece.tasks.empty()) receive(piece, answers.at(0));
+            if (piece.is_failed) throw dmlc::Error("server " + std::to_string(piece.server) + ": " + piece.answer);
         }
         return true;
     }
 
-    static void receive(Piece &piece, const std::string &bytes) {
-        Reader in(bytes);
+    static void receive(Piece &piece, Reader in) {
         const Progress progress = in.get<Progress>();
         const uint64_t total = in.get<uint64_t>();
         if (progress == kLater) {
@@ -85,10 +115,10 @@ private:
             piece.again = Clock::now() + std::chrono::microseconds(wait_us);
             return;
         }
+        piece.answer.reserve(static_cast<size_t>(total));
         piece.answer.append(in.rest(), in.left());
         piece.is_done = piece.answer.size() >= total;
-        if (piece.is_done && progress == kFailed)
-            throw dmlc::Error("server " + std::to_string(piece.server) + ": " + piece.answer);
+        piece.is_failed = piece.is_done && progress == kFailed;
     }
 
     std::vector<Piece> pieces_;

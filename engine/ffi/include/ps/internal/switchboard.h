@@ -16,7 +16,13 @@
 namespace ps {
 namespace internal {
 
-// Rank to id and back.
+// What the library could not do, as an exception.
+inline void Must(kr_status status, const char *what) {
+    if (status != KR_OK)
+        throw dmlc::Error(std::string(what) + ": " + kr_status_name(status) + ": " + kr_last_error());
+}
+
+// Ids of ranks.
 inline int ServerId(int rank) { return 2 * rank + 8; }
 inline int WorkerId(int rank) { return 2 * rank + 9; }
 
@@ -80,7 +86,7 @@ public:
     }
 
     // Gives the answer to a request; from any thread, once.
-    void answer(const Ticket &ticket, Progress progress, const std::string &bytes) {
+    void answer(const Ticket &ticket, Progress progress, std::string bytes) {
         std::lock_guard<std::mutex> lock(mutex_);
         auto open = answers_.find(ticket);
         if (open == answers_.end() || open->second.progress != kLater) {
@@ -88,14 +94,14 @@ public:
             return;
         }
         open->second.progress = progress;
-        open->second.bytes = bytes;
+        open->second.bytes = std::move(bytes);
     }
 
     static int32_t call(void *self, void *, const char *verb, const void *bytes, size_t size, kr_reply *reply) {
         std::string answer;
         int32_t code = 0;
         try {
-            answer = static_cast<Switchboard *>(self)->run(verb, Reader(bytes, size));
+            answer = static_cast<Switchboard *>(self)->run(verb, Reader(bytes, size), reply);
         } catch (const std::exception &error) {
             answer = error.what();
             code = 1;
@@ -118,9 +124,15 @@ private:
         uint64_t got = 0;
     };
 
-    std::string run(const std::string &verb, Reader in) {
-        if (verb == "part") return part(in);
-        if (verb == "take") return take(in);
+    std::string run(const std::string &verb, Reader in, kr_reply *reply) {
+        if (verb == "part") {
+            part(in, reply);
+            return std::string();
+        }
+        if (verb == "take") {
+            take(in, reply);
+            return std::string();
+        }
         std::lock_guard<std::mutex> lock(mutex_);
         if (verb == "fetch") return fetch(in.get<int32_t>());
         if (verb == "passed") return Writer().put(barriers_[in.get<int32_t>()].passed).bytes();
@@ -178,7 +190,7 @@ private:
     }
 
     // One part of a request; the last one runs the handle.
-    std::string part(Reader &in) {
+    void part(Reader &in, kr_reply *reply) {
         const Ticket ticket = in.get<Ticket>();
         const uint64_t total = in.get<uint64_t>(), offset = in.get<uint64_t>();
         Gathering &request = gathering(ticket, total);
@@ -186,7 +198,7 @@ private:
             throw dmlc::Error("a part of a request does not follow the one before");
         if (in.left() > 0) memcpy(request.bytes.data() + offset, in.rest(), in.left());
         request.got += in.left();
-        if (request.got < total) return std::string();
+        if (request.got < total) return;
         SArray<char> bytes(request.bytes);
         std::shared_ptr<Server> server;
         {
@@ -208,7 +220,7 @@ private:
         } catch (const std::exception &error) {
             answer(ticket, kFailed, error.what());
         }
-        return taken(ticket, 0);
+        taken(ticket, 0, reply);
     }
 
     Gathering &gathering(const Ticket &ticket, uint64_t total) {
@@ -223,24 +235,24 @@ private:
         return request;
     }
 
-    std::string take(Reader &in) {
+    void take(Reader &in, kr_reply *reply) {
         const Ticket ticket = in.get<Ticket>();
-        return taken(ticket, in.get<uint64_t>());
+        taken(ticket, in.get<uint64_t>(), reply);
     }
 
     // A part of the answer, as far as there is one; the last part ends it.
-    std::string taken(const Ticket &ticket, uint64_t offset) {
+    void taken(const Ticket &ticket, uint64_t offset, kr_reply *reply) {
         std::lock_guard<std::mutex> lock(mutex_);
         auto open = answers_.find(ticket);
         if (open == answers_.end()) throw dmlc::Error("this request was answered before, or never came");
         const Answer &answer = open->second;
-        if (answer.progress == kLater) return Writer().put(kLater).put(uint64_t(0)).bytes();
-        if (offset > answer.bytes.size()) throw dmlc::Error("an answer is shorter than that");
-        const size_t size = std::min(kPartBytes, answer.bytes.size() - static_cast<size_t>(offset));
-        std::string out = Writer().put(answer.progress).put(static_cast<uint64_t>(answer.bytes.size())).bytes();
-        out.append(answer.bytes, static_cast<size_t>(offset), size);
-        if (offset + size == answer.bytes.size()) answers_.erase(open);
-        return out;
+        const uint64_t total = answer.progress == kLater ? 0 : answer.bytes.size();
+        if (offset > total) throw dmlc::Error("an answer is shorter than that");
+        const size_t size = std::min(kPartBytes, static_cast<size_t>(total - offset));
+        const std::string head = Writer().put(answer.progress).put(total).bytes();
+        Must(kr_reply_write(reply, head.data(), head.size()), "answer");
+        Must(kr_reply_write(reply, answer.bytes.data() + offset, size), "answer");
+        if (answer.progress != kLater && offset + size == total) answers_.erase(open);
     }
 
     struct Barrier {
