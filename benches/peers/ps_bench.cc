@@ -3,7 +3,7 @@
 //
 //   sh engine/ffi/install.sh --prefix P
 //   c++ -O3 -march=native -std=c++11 -I P/include benches/peers/ps_bench.cc -o ps_bench -L P/lib -lkeyrange -lpthread -Wl,-rpath,P/lib
-//   ./ps_bench [SECONDS]        starts scheduler, server and worker; DMLC_PS_VAN_TYPE=shm|tcp as usual
+//   ./ps_bench [SECONDS [latency|rate|sparse|sums|dense]...]     starts all nodes; DMLC_PS_VAN_TYPE=shm|tcp as usual
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +27,8 @@ double now_s() {
 }
 
 double seconds = 0.5;
+// Which parts to run; all if empty.
+std::string parts;
 
 // Runs `round` over and over; the median over slices of what one of its units costs, in seconds.
 double per_unit_s(double units, const std::function<void()> &round) {
@@ -142,6 +144,9 @@ void sparse(KVWorker<float> &kv) {
         print((name + "pushpull").c_str(), lists.push_pull(), "M keys/s", theirs[at][2], true);
     }
     Lists lists(&kv, 40, 100000);
+    const double start = now_s();
+    for (size_t at = 0; at < 40; ++at) kv.Wait(kv.ZPush(lists.keys[at], lists.vals[at]));
+    print("40 lists of random 100 k keys, first insert", 4 / (now_s() - start), "M keys/s", 3, true);
     print("40 lists of random 100 k keys in turn, push", lists.push(), "M keys/s", 10.8, true);
     print("40 lists of random 100 k keys in turn, pull", lists.pull(), "M keys/s", 10, true);
     print("40 lists of random 100 k keys in turn, pushpull", lists.push_pull(), "M keys/s", 6, true);
@@ -151,8 +156,8 @@ void sparse(KVWorker<float> &kv) {
 void sums(KVWorker<float> &kv) {
     for (int mib = 1; mib <= 4; mib *= 4) {
         Lists lists(&kv, 8, size_t(mib) << 18);
-        for (size_t list = 0; list < 8; ++list)
-            for (size_t at = 0; at < lists.keys[list].size(); ++at) lists.keys[list].data()[at] = Key(at);
+        for (size_t at = 0; at < lists.keys[0].size(); ++at) lists.keys[0].data()[at] = Key(at);
+        for (SArray<Key> &keys : lists.keys) keys = lists.keys[0];
         const std::string name = "array of " + std::to_string(mib) + " MiB, summed, ";
         const double gb = 4e-3;
         print((name + "push").c_str(), lists.push() * gb, "GB/s", 2.7, true);
@@ -188,11 +193,12 @@ void work() {
     std::printf("%-46s %10s %-8s %10s\n", "", "here", "", "ps-lite on another machine (Zen 5)");
     KVWorker<float> kv(0, 0);
     KVWorker<char> bytes(1, 0);
-    latency(kv);
-    rate(kv);
-    sparse(kv);
-    sums(kv);
-    dense(bytes);
+    const auto wants = [](const char *part) { return parts.empty() || parts.find(part) != std::string::npos; };
+    if (wants("latency")) latency(kv);
+    if (wants("rate")) rate(kv);
+    if (wants("sparse")) sparse(kv);
+    if (wants("sums")) sums(kv);
+    if (wants("dense")) dense(bytes);
 }
 
 // Keeps the last array pushed for a key, and gives it back.
@@ -230,6 +236,7 @@ void node(const char *role) {
 
 int main(int count, char **arguments) {
     if (count > 1) seconds = std::atof(arguments[1]);
+    for (int at = 2; at < count; ++at) parts += std::string(arguments[at]) + ' ';
     setenv("DMLC_NUM_SERVER", "1", 1);
     setenv("DMLC_NUM_WORKER", "1", 1);
     setenv("DMLC_PS_ROOT_URI", "127.0.0.1", 0);

@@ -1,6 +1,7 @@
 //! Programs written for ps-lite against the headers in `include/ps`: they compile without a warning in every C++ that ps-lite's users
 //! have, and run as jobs of several processes over either carrier. Skipped, with a line that says so, without a C++ compiler.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -71,29 +72,21 @@ struct Job {
 }
 
 impl Job {
-    /// Runs `program` in every role, and expects each process to end well.
-    fn run(self, program: &Path) {
+    /// Starts `program` in every role.
+    fn start(self, program: &Path) -> Vec<(&'static str, Child)> {
         // Free a moment ago; another program may take it meanwhile, but hardly does.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let roles = [("scheduler", 1), ("server", self.servers), ("worker", self.processes)];
         let roles = roles.into_iter().flat_map(|(role, count)| std::iter::repeat_n(role, count));
-        let nodes: Vec<_> = roles.map(|role| (role, self.start(program, role, port))).collect();
-        for (role, node) in nodes {
-            let output = node.wait_with_output().unwrap();
-            let text = String::from_utf8_lossy(&output.stderr);
-            let Job { servers, workers, carrier, .. } = self;
-            let job = format!("{} with {servers} x {workers} over {carrier}", program.display());
-            assert!(output.status.success(), "{job}: the {role} {:?}:\n{text}", output.status);
-        }
+        roles.map(|role| (role, self.start_node(program, role, port))).collect()
     }
 
-    fn start(self, program: &Path, role: &str, port: u16) -> Child {
+    fn start_node(self, program: &Path, role: &str, port: u16) -> Child {
         let mut command = Command::new(program);
         command
             .env("DMLC_ROLE", role)
             .env("DMLC_PS_ROOT_URI", "127.0.0.1")
-            .env("DMLC_PS_ROOT_PORT", port.to_string());
-        command
+            .env("DMLC_PS_ROOT_PORT", port.to_string())
             .env("DMLC_NUM_SERVER", self.servers.to_string())
             .env("DMLC_NUM_WORKER", self.workers.to_string());
         if self.carrier == "local" {
@@ -101,7 +94,18 @@ impl Job {
         } else {
             command.env("DMLC_PS_VAN_TYPE", self.carrier);
         }
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Expects each process of the job to end well.
+    fn run(self, program: &Path) {
+        for (role, node) in self.start(program) {
+            let output = node.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            let Job { servers, workers, carrier, .. } = self;
+            let job = format!("{} with {servers} x {workers} over {carrier}", program.display());
+            assert!(output.status.success(), "{job}: the {role} {:?}:\n{text}", output.status);
+        }
     }
 }
 
@@ -160,4 +164,23 @@ fn a_missing_variable_is_named() {
         Command::new(program).env("DMLC_ROLE", "worker").env("DMLC_NUM_SERVER", "1").output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("DMLC_NUM_WORKER is not set"), "{text}");
+}
+
+#[test]
+fn a_server_that_dies_is_told_by_wait() {
+    let Some(compiler) = compiler() else { return };
+    let place = Place::install();
+    let program = place.build(compiler, "c++11", "lost");
+    for carrier in ["shm", "tcp"] {
+        let mut nodes = Job { servers: 1, workers: 1, processes: 1, carrier }.start(&program);
+        let mut told = BufReader::new(nodes[2].1.stdout.take().unwrap()).lines();
+        assert_eq!(told.next().unwrap().unwrap(), "pushing");
+        nodes[1].1.kill().unwrap();
+        let end = told.next().unwrap().unwrap();
+        assert!(end.starts_with("lost: "), "{end}");
+        for (role, mut node) in nodes {
+            let status = node.wait().unwrap();
+            assert!(status.success() || role == "server", "the {role} ended with {status}");
+        }
+    }
 }

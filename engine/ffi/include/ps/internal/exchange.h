@@ -83,6 +83,7 @@ private:
         Ticket ticket;
         std::deque<kr_task> tasks;
         std::string answer;
+        size_t total = 0;
         bool is_done = false, is_failed = false;
         int asked = 0;
         Clock::time_point again;
@@ -92,19 +93,26 @@ private:
         while (!piece.is_done) {
             if (piece.tasks.empty()) {
                 if (Clock::now() < piece.again) return false;
-                Writer take;
-                take.put(piece.ticket).put(static_cast<uint64_t>(piece.answer.size()));
-                piece.tasks.push_back(client.call(piece.server, "take", take.bytes()));
+                take(client, piece, piece.answer.size());
             }
-            const bool is_last = piece.tasks.size() == 1;
-            auto take = [&](const void *bytes, size_t size) {
-                if (is_last) receive(piece, Reader(bytes, size));
+            // Parts of the request before its last are answered with nothing.
+            const auto receive = [&](const void *bytes, size_t size) {
+                if (size > 0) Exchange::receive(piece, Reader(bytes, size));
             };
-            if (!client.ended(piece.tasks.front(), slice_ms, take)) return false;
+            if (!client.ended(piece.tasks.front(), slice_ms, receive)) return false;
             piece.tasks.pop_front();
+            // The first part of an answer tells how long it is: all others are asked for at once.
+            if (piece.tasks.empty() && !piece.answer.empty())
+                for (size_t at = piece.answer.size(); at < piece.total; at += kPartBytes) take(client, piece, at);
             if (piece.is_failed) throw dmlc::Error("server " + std::to_string(piece.server) + ": " + piece.answer);
         }
         return true;
+    }
+
+    static void take(Client &client, Piece &piece, size_t offset) {
+        Writer take;
+        take.put(piece.ticket).put(static_cast<uint64_t>(offset));
+        piece.tasks.push_back(client.call(piece.server, "take", take.bytes()));
     }
 
     static void receive(Piece &piece, Reader in) {
@@ -115,7 +123,8 @@ private:
             piece.again = Clock::now() + std::chrono::microseconds(wait_us);
             return;
         }
-        piece.answer.reserve(static_cast<size_t>(total));
+        piece.total = static_cast<size_t>(total);
+        piece.answer.reserve(piece.total);
         piece.answer.append(in.rest(), in.left());
         piece.is_done = piece.answer.size() >= total;
         piece.is_failed = piece.is_done && progress == kFailed;

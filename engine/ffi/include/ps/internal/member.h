@@ -70,7 +70,7 @@ public:
         Writer out;
         out.put(int32_t(to)).put(int32_t(meta.head)).put(int32_t(meta.app_id)).put(int32_t(meta.customer_id));
         out.put(int32_t(meta.timestamp)).put(int32_t(id_)).put(meta.request).text(meta.body);
-        if (out.bytes().size() > kPartBytes)
+        if (out.bytes().size() > kMailBytes)
             throw dmlc::Error("SimpleApp: expected a body of less than 192 KiB, got " + std::to_string(meta.body.size()) + " bytes");
         client_.ask(0, "post", out.bytes());
     }

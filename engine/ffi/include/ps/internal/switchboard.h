@@ -59,8 +59,11 @@ struct Ticket {
 // How far an answer is.
 enum Progress : uint8_t { kReady, kLater, kFailed };
 
-// Bytes of a request or an answer that travel in one call; the rest follows in others.
-static const size_t kPartBytes = 192 << 10;
+// Bytes of a request or an answer that travel in one call; the rest follows in others. (Small enough for caches: each part is copied
+// several times on its way.)
+static const size_t kPartBytes = 64 << 10;
+// Bytes of mail that travel in one call, less than a frame of the job.
+static const size_t kMailBytes = 192 << 10;
 
 // What serves an application.
 struct Server {
@@ -182,7 +185,7 @@ private:
     std::string fetch(int32_t id) {
         Writer out;
         std::deque<std::string> &mail = mail_[id];
-        while (!mail.empty() && (out.bytes().empty() || out.bytes().size() + mail.front().size() < kPartBytes)) {
+        while (!mail.empty() && (out.bytes().empty() || out.bytes().size() + mail.front().size() < kMailBytes)) {
             out.text(mail.front());
             mail.pop_front();
         }
