@@ -28,9 +28,11 @@ if [ -z "$shared" ] || [ -z "$static" ]; then
 fi
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$here/../../Cargo.toml" | head -n 1)
 lib=$destdir$prefix/lib
+include=$destdir$prefix/include
 
-install -d "$destdir$prefix/include" "$lib/pkgconfig" "$lib/cmake/Keyrange"
-install -m 644 "$here/include/keyrange.h" "$here/include/keyrange.hpp" "$destdir$prefix/include/"
+install -d "$include/ps/internal" "$include/dmlc" "$lib/pkgconfig" "$lib/cmake/Keyrange"
+install -m 644 "$here/include/keyrange.h" "$here/include/keyrange.hpp" "$include/"
+for folder in dmlc ps ps/internal; do install -m 644 "$here/include/$folder/"*.h "$include/$folder/"; done
 install -m 755 "$shared" "$lib/libkeyrange.so.$version"
 install -m 644 "$static" "$lib/libkeyrange.a"
 ln -sf "libkeyrange.so.$version" "$lib/libkeyrange.so.1"

@@ -110,6 +110,9 @@ typedef struct kr_keys kr_keys;
 // The manager of a job whose nodes are other processes.
 typedef struct kr_manager kr_manager;
 
+// Where a call's answer is put together; valid during the call.
+typedef struct kr_reply kr_reply;
+
 // One worker of a job. One thread at a time may be in a call with it (another gets KR_MISUSE); which thread may change.
 // Nothing happens between calls: when requests should go on while you compute, call kr_poll() now and then.
 typedef struct kr_worker kr_worker;
@@ -129,6 +132,16 @@ typedef void (*kr_function_update)(void *context,
                                    void *const *columns,
                                    const void *const *parts,
                                    size_t values);
+
+// Answers a kr_call(): what it gives to kr_reply_write() is the answer, and 0 says that all went well. Anything else refuses the call,
+// with what was written as the reason. At most the job's frame size (a quarter of `kr_job.ring_bytes`, less 64) can be answered. It
+// runs on the server's thread, like the update: it must not block, throw, or longjmp out.
+typedef int32_t (*kr_function_call)(void *context,
+                                    void *state,
+                                    const char *verb,
+                                    const void *arguments,
+                                    size_t arguments_bytes,
+                                    kr_reply *reply);
 
 // A server function. Start from zeros, and set `size`.
 typedef struct {
@@ -152,8 +165,10 @@ typedef struct {
     kr_function_destroy destroy;
     // Must be there.
     kr_function_update update;
-    // Given to all three, from any server thread, possibly from several at once.
+    // Given to all of them, from any server thread, possibly from several at once.
     void *context;
+    // May be NULL: then kr_call() is refused.
+    kr_function_call call;
 } kr_function;
 
 // The size of a job. Start from kr_job_init(), or from zeros: but for `servers` and `workers`, 0 stands for the default.
@@ -321,6 +336,10 @@ kr_status kr_functions_free(kr_functions *functions);
 kr_status kr_functions_add(kr_functions *functions,
                            const kr_function *function);
 
+// Adds bytes to the answer of the call under way.
+// Since 0.1.
+kr_status kr_reply_write(kr_reply *reply, const void *bytes, size_t bytes_count);
+
 // Fills `job` with the defaults for so many servers and workers.
 // Since 0.1.
 kr_status kr_job_init(kr_job *job, uint32_t servers, uint32_t workers);
@@ -393,6 +412,14 @@ kr_status kr_server_run(const kr_member *member,
 kr_status kr_keys_new(const uint64_t *keys,
                       size_t count,
                       kr_keys **list);
+
+// Whether a list holds just these `count` keys: 1 in `is_equal` if so, else 0. Cheaper by far than a list anew, for callers who get
+// the same keys again without being told.
+// Since 0.1.
+kr_status kr_keys_equal(kr_keys *list,
+                        const uint64_t *keys,
+                        size_t count,
+                        int32_t *is_equal);
 
 // Frees a list. NULL is fine.
 // Since 0.1.

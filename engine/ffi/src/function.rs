@@ -4,7 +4,8 @@ use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 
 use engine::message::Element;
-use engine::update::{Combine, Registry, Rows, ServerFn};
+use engine::table::CallError;
+use engine::update::{CallView, Combine, Registry, Rows, ServerFn};
 
 use crate::handle::{Handle, Kind, place, sized, slice, text};
 use crate::status::{Fault, guard, kr_status};
@@ -34,6 +35,25 @@ pub type kr_function_update = Option<
     ),
 >;
 
+/// Where a call's answer is put together; valid during the call.
+pub struct kr_reply {
+    _opaque: (),
+}
+
+/// Answers a kr_call(): what it gives to kr_reply_write() is the answer, and 0 says that all went well. Anything else refuses the call,
+/// with what was written as the reason. At most the job's frame size (a quarter of `kr_job.ring_bytes`, less 64) can be answered. It
+/// runs on the server's thread, like the update: it must not block, throw, or longjmp out.
+pub type kr_function_call = Option<
+    unsafe extern "C" fn(
+        context: *mut c_void,
+        state: *mut c_void,
+        verb: *const c_char,
+        arguments: *const c_void,
+        arguments_bytes: usize,
+        reply: *mut kr_reply,
+    ) -> i32,
+>;
+
 /// A server function. Start from zeros, and set `size`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -58,8 +78,10 @@ pub struct kr_function {
     pub destroy: kr_function_destroy,
     /// Must be there.
     pub update: kr_function_update,
-    /// Given to all three, from any server thread, possibly from several at once.
+    /// Given to all of them, from any server thread, possibly from several at once.
     pub context: *mut c_void,
+    /// May be NULL: then kr_call() is refused.
+    pub call: kr_function_call,
 }
 
 /// Server functions for the jobs of this process, the built-in ones included.
@@ -87,6 +109,7 @@ struct Described {
     destroy: kr_function_destroy,
     update: unsafe extern "C" fn(*mut c_void, *mut c_void, *const *mut c_void, *const *const c_void, usize),
     context: *mut c_void,
+    call: kr_function_call,
 }
 
 // SAFETY: the functions and their context are promised to be callable from any server thread (see `kr_function::context`).
@@ -134,6 +157,24 @@ pub unsafe extern "C" fn kr_functions_add(
         // SAFETY: the same.
         let described = unsafe { given.described()? };
         functions.0.push(Arc::new(described));
+        Ok(kr_status::KR_OK)
+    })
+}
+
+/// Adds bytes to the answer of the call under way.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_reply_write(
+    reply: *mut kr_reply,
+    bytes: *const c_void,
+    bytes_count: usize,
+) -> kr_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (reply, bytes) = unsafe {
+            (place("reply", reply.cast::<Vec<u8>>())?, slice("bytes", bytes.cast::<u8>(), bytes_count)?)
+        };
+        reply.extend_from_slice(bytes);
         Ok(kr_status::KR_OK)
     })
 }
@@ -201,6 +242,7 @@ impl kr_function {
             destroy: self.destroy,
             update,
             context: self.context,
+            call: self.call,
         })
     }
 }
@@ -281,5 +323,19 @@ impl<V: Element> ServerFn<V> for CFunction {
             6 => self.run::<V, 7>(rows, parts),
             _ => self.run::<V, 8>(rows, parts),
         }
+    }
+
+    fn call(&mut self, verb: &str, args: &[u8], _: &mut CallView<'_, V>) -> Result<Vec<u8>, CallError> {
+        let refuse = |text: String| CallError::Arguments { verb: verb.to_owned(), text };
+        let Some(call) = self.described.call else {
+            let function = self.described.name.clone();
+            return Err(CallError::UnknownVerb { function, verb: verb.to_owned() });
+        };
+        let name = CString::new(verb).map_err(|error| refuse(error.to_string()))?;
+        let (context, mut reply) = (self.described.context, Vec::<u8>::new());
+        let to = (&raw mut reply).cast::<kr_reply>();
+        // SAFETY: the function was given for this; name, arguments and reply live during the call.
+        let code = unsafe { call(context, self.state, name.as_ptr(), args.as_ptr().cast(), args.len(), to) };
+        if code == 0 { Ok(reply) } else { Err(refuse(String::from_utf8_lossy(&reply).into_owned())) }
     }
 }

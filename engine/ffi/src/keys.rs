@@ -36,6 +36,30 @@ pub unsafe extern "C" fn kr_keys_new(keys: *const u64, count: usize, list: *mut 
     })
 }
 
+/// Whether a list holds just these `count` keys: 1 in `is_equal` if so, else 0. Cheaper by far than a list anew, for callers who get
+/// the same keys again without being told.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kr_keys_equal(
+    list: *mut kr_keys,
+    keys: *const u64,
+    count: usize,
+    is_equal: *mut i32,
+) -> kr_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (list, keys, is_equal) = unsafe {
+            (
+                Handle::share(list.cast::<Handle<List>>())?,
+                slice("keys", keys, count)?,
+                place("is_equal", is_equal)?,
+            )
+        };
+        *is_equal = i32::from(list.0.as_slice() == keys);
+        Ok(kr_status::KR_OK)
+    })
+}
+
 /// Frees a list. NULL is fine.
 /// Since 0.1.
 #[unsafe(no_mangle)]

@@ -148,6 +148,52 @@ static void lent(kr_worker *worker)
     free(got);
 }
 
+/* Answers "echo" with its arguments twice, and nothing else. */
+static int32_t answer(void *context, void *state, const char *verb, const void *arguments, size_t bytes, kr_reply *reply)
+{
+    EXPECT(context == &cluster && state != NULL);
+    if (strcmp(verb, "echo") != 0) {
+        OK(kr_reply_write(reply, "only echo", 9));
+        return 1;
+    }
+    OK(kr_reply_write(reply, arguments, bytes));
+    OK(kr_reply_write(reply, arguments, bytes));
+    return 0;
+}
+
+static void echoed(void *context, uint32_t shard, const void *reply, size_t bytes)
+{
+    EXPECT(bytes == 8 && memcmp(reply, "echoecho", 8) == 0);
+    *(uint32_t *)context += 1 + shard;
+}
+
+static void calls(kr_worker *worker, kr_table table)
+{
+    kr_task task;
+    uint32_t sum = 0;
+    OK(kr_call(worker, table, KR_ALL_SHARDS, "echo", "echo", 4, NULL, &task));
+    OK(kr_wait_replies(worker, task, LIMIT_MS, echoed, &sum));
+    EXPECT(sum == 3);
+    OK(kr_call(worker, table, 1, "sing", NULL, 0, NULL, &task));
+    SAYS(KR_REFUSED, "only echo", kr_wait_replies(worker, task, LIMIT_MS, echoed, &sum));
+}
+
+static void compared(void)
+{
+    const uint64_t same[] = {1, 5, 9}, other[] = {1, 6, 9};
+    kr_keys *list;
+    int32_t is_equal = 2;
+    OK(kr_keys_new(same, 3, &list));
+    OK(kr_keys_equal(list, same, 3, &is_equal));
+    EXPECT(is_equal == 1);
+    OK(kr_keys_equal(list, other, 3, &is_equal));
+    EXPECT(is_equal == 0);
+    OK(kr_keys_equal(list, same, 2, &is_equal));
+    EXPECT(is_equal == 0);
+    OK(kr_keys_free(list));
+    SAYS(KR_MISUSE, "freed", kr_keys_equal(list, same, 3, &is_equal));
+}
+
 static void *work(void *rank)
 {
     kr_worker *worker;
@@ -184,6 +230,7 @@ static void *work(void *rank)
     OK(kr_pull(worker, maxima, range, got, KEYS, NULL, &task));
     OK(kr_wait(worker, task, LIMIT_MS));
     EXPECT(got[9] == 20);
+    calls(worker, maxima);
     if (info.rank == 1) {
         kr_table_spec spec;
         OK(kr_table_spec_init(&spec));
@@ -206,6 +253,7 @@ int main(void)
     int rank;
     OK(kr_abi_check(KR_ABI_VERSION));
     STATUS(KR_INVALID, kr_abi_check(KR_ABI_VERSION + 1));
+    compared();
     OK(kr_functions_new(&functions));
     memset(&function, 0, sizeof function);
     function.size = sizeof function;
@@ -215,6 +263,7 @@ int main(void)
     function.create = make_state;
     function.destroy = free_state;
     function.update = keep_max;
+    function.call = answer;
     function.context = &cluster;
     OK(kr_functions_add(functions, &function));
     OK(kr_job_init(&job, 2, 2));
