@@ -1,5 +1,5 @@
 // Keyrange through ps-lite's interface: KVWorker and KVServerDefaultHandle, a server process and a worker process. Prints what it
-// measures beside what ps-lite itself reached on another machine (a 2-vcore Zen 5; this program compiles against ps-lite too).
+// measures beside what ps-lite itself reached on another machine (a 2-vcore Zen 5).
 //
 //   sh engine/ffi/install.sh --prefix P
 //   c++ -O3 -march=native -std=c++11 -I P/include benches/peers/ps_bench.cc -o ps_bench -L P/lib -lkeyrange -lpthread -Wl,-rpath,P/lib

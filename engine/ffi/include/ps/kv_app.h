@@ -61,6 +61,11 @@ constexpr uint32_t TableType() {
 
 }  // namespace internal
 
+// (clang warns here, gcc at SimpleApp.)
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverloaded-virtual"
+#endif
 template <typename Val>
 class KVServer : public SimpleApp {
 public:
@@ -123,6 +128,9 @@ private:
         Postoffice::Get()->switchboard().serve(obj_->app_id(), server);
     }
 };
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 template <typename Val>
 class KVWorker : public SimpleApp {
@@ -137,34 +145,34 @@ public:
     int Push(const std::vector<Key> &keys, const std::vector<Val> &vals, const std::vector<int> &lens = {}, int cmd = 0,
              const Callback &callback = nullptr, int priority = 0) {
         const bool is_one = keys.size() == 1 && internal::TableType<Val>() != 0;
-        return Request(true, false, Borrow(keys), is_one ? Borrow(vals) : SArray<Val>(vals), Borrow(lens), cmd, callback,
+        return Submit(true, false, Borrow(keys), is_one ? Borrow(vals) : SArray<Val>(vals), Borrow(lens), cmd, callback,
                        priority, Into());
     }
     int Pull(const std::vector<Key> &keys, std::vector<Val> *vals, std::vector<int> *lens = nullptr, int cmd = 0,
              const Callback &callback = nullptr, int priority = 0) {
-        return Request(false, true, Borrow(keys), SArray<Val>(), SArray<int>(), cmd, callback, priority, To(vals, lens));
+        return Submit(false, true, Borrow(keys), SArray<Val>(), SArray<int>(), cmd, callback, priority, To(vals, lens));
     }
     int PushPull(const std::vector<Key> &keys, const std::vector<Val> &vals, std::vector<Val> *outs,
                  std::vector<int> *lens = nullptr, int cmd = 0, const Callback &callback = nullptr, int priority = 0) {
         SArray<int> given;
         if (lens != nullptr && lens->size() == keys.size()) given = Borrow(*lens);
-        return Request(true, true, Borrow(keys), SArray<Val>(vals), given, cmd, callback, priority, To(outs, lens));
+        return Submit(true, true, Borrow(keys), SArray<Val>(vals), given, cmd, callback, priority, To(outs, lens));
     }
 
     // The arrays are shared: they must stay as they are until the request has ended.
     int ZPush(const SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens = {}, int cmd = 0,
               const Callback &callback = nullptr, int priority = 0) {
-        return Request(true, false, keys, vals, lens, cmd, callback, priority, Into());
+        return Submit(true, false, keys, vals, lens, cmd, callback, priority, Into());
     }
     int ZPull(const SArray<Key> &keys, SArray<Val> *vals, SArray<int> *lens = nullptr, int cmd = 0,
               const Callback &callback = nullptr, int priority = 0) {
-        return Request(false, true, keys, SArray<Val>(), SArray<int>(), cmd, callback, priority, To(vals, lens));
+        return Submit(false, true, keys, SArray<Val>(), SArray<int>(), cmd, callback, priority, To(vals, lens));
     }
     int ZPushPull(const SArray<Key> &keys, const SArray<Val> &vals, SArray<Val> *outs, SArray<int> *lens = nullptr,
                   int cmd = 0, const Callback &callback = nullptr, int priority = 0) {
         SArray<int> given;
         if (lens != nullptr && lens->size() == keys.size()) given = *lens;
-        return Request(true, true, keys, vals, given, cmd, callback, priority, To(outs, lens));
+        return Submit(true, true, keys, vals, given, cmd, callback, priority, To(outs, lens));
     }
 
     // How requests for handles of the program's own are cut: one entry for each server; false: nothing for it. (Requests for tables
@@ -203,14 +211,13 @@ private:
         return SArray<T>(const_cast<T *>(vector.data()), vector.size(), false);
     }
 
-    int Request(bool push, bool pull, const SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens, int cmd,
+    int Submit(bool push, bool pull, const SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens, int cmd,
                 const Callback &callback, int priority, const Into &into) {
         if (keys.empty()) return RequestNothing(vals, callback);
         if (server_ == internal::Server::kNone) Meet();
         if (server_ != internal::Server::kHandle) return RequestTable(push, pull, keys, vals, lens, callback, into);
         return RequestHandle(push, pull, keys, vals, lens, cmd, callback, priority, into);
     }
-    using SimpleApp::Request;
 
     int RequestNothing(const SArray<Val> &vals, const Callback &callback) {
         CHECK(vals.empty()) << "expected no values without keys, got " << vals.size();

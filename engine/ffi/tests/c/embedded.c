@@ -180,7 +180,7 @@ static void calls(kr_worker *worker, kr_table table)
 
 static void compared(void)
 {
-    const uint64_t same[] = {1, 5, 9}, other[] = {1, 6, 9};
+    const uint64_t same[] = {1, 5, 9}, other[] = {1, 6, 9}, run[] = {UINT64_MAX - 2, UINT64_MAX - 1, UINT64_MAX}, gap[] = {1, 2, 3};
     kr_keys *list;
     int32_t is_equal = 2;
     OK(kr_keys_new(same, 3, &list));
@@ -189,6 +189,12 @@ static void compared(void)
     OK(kr_keys_equal(list, other, 3, &is_equal));
     EXPECT(is_equal == 0);
     OK(kr_keys_equal(list, same, 2, &is_equal));
+    EXPECT(is_equal == 0);
+    OK(kr_keys_free(list));
+    OK(kr_keys_new(run, 3, &list));
+    OK(kr_keys_equal(list, run, 3, &is_equal));
+    EXPECT(is_equal == 1);
+    OK(kr_keys_equal(list, gap, 3, &is_equal));
     EXPECT(is_equal == 0);
     OK(kr_keys_free(list));
     SAYS(KR_MISUSE, "freed", kr_keys_equal(list, same, 3, &is_equal));

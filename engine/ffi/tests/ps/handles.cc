@@ -81,6 +81,9 @@ static void Work() {
     kv.Wait(kv.ZPull(key, &back));
     CHECK(std::equal(large.begin(), large.end(), back.begin()) && back.size() == large.size());
     CHECK_EQ(kv.Push({}, {}), 7);
+    // A command to all servers, as programs give them through their KVWorker.
+    const int command = kv.Request(3, "quiet", kServerGroup);
+    kv.Wait(command);
 }
 
 int main() {
@@ -102,6 +105,10 @@ int main() {
     if (IsServer()) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
         server = new KVServer<char>(0);
+        static_cast<SimpleApp *>(server)->set_request_handle([](const SimpleData &request, SimpleApp *self) {
+            CHECK_EQ(request.head, 3);
+            self->Response(request);
+        });
         server->set_request_handle(
             [&](const KVMeta &meta, const KVPairs<char> &data, KVServer<char> *self) { keeper.handle(meta, data, self); });
     }
