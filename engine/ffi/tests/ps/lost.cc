@@ -6,19 +6,19 @@
 using namespace ps;
 
 int main() {
-    Start(0);
-    if (IsServer()) {
-        auto server = new KVServer<float>(0);
-        server->set_request_handle(KVServerDefaultHandle<float>());
-    }
-    if (!IsWorker()) {
-        bool is_told = false;
-        try {
-            Finalize(0);
-        } catch (const dmlc::Error &) {
-            is_told = true;
+    try {
+        Start(0); // the scheduler may still be in it when the server is killed
+        if (IsServer()) {
+            auto server = new KVServer<float>(0);
+            server->set_request_handle(KVServerDefaultHandle<float>());
         }
-        return is_told ? 0 : 1;
+        if (!IsWorker()) {
+            Finalize(0);
+            return 1;
+        }
+    } catch (const dmlc::Error &error) {
+        std::fprintf(stderr, "told: %s\n", error.what());
+        return 0;
     }
     KVWorker<float> kv(0, 0);
     try {
