@@ -15,9 +15,9 @@
  *          (kr_wait(), kr_test() or the callback said so, or kr_cancel() returned, or the worker is freed). Strings and structs are
  *          read during the call only. Pointers must be NULL where that is allowed, or point to what the parameter says.
  *
- * THREADS  A kr_worker, kr_cluster, kr_manager or kr_functions is used by one thread at a time, whichever; two at once are told
- *          (KR_MISUSE). Different handles need no care. A kr_keys is used by any number of threads. There are no globals: several
- *          clusters and workers can live in one process.
+ * THREADS  A kr_worker, kr_manager or kr_functions is used by one thread at a time, whichever; two at once are told (KR_MISUSE).
+ *          Different handles need no care. A kr_keys and a kr_cluster are used by any number of threads; free a list and join a
+ *          cluster when none does. There are no globals: several clusters and workers can live in one process.
  *
  * WAITS    Calls with `timeout_ms` wait at most that long; kr_worker_connect(), kr_cluster_start() and kr_server_run() as long as the
  *          job's own deadlines say. All others return at once.
@@ -96,7 +96,7 @@ typedef enum {
 } kr_status;
 
 // A whole job in this process: its servers are threads, its workers are yours to use, each from a thread of your choice. Any number of
-// clusters can be in one process.
+// clusters can be in one process. Any thread may take a worker from it or abort it; join it when no other thread uses it.
 typedef struct kr_cluster kr_cluster;
 
 // Server functions for the jobs of this process, the built-in ones included.

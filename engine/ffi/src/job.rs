@@ -1,7 +1,7 @@
 //! Jobs: a whole cluster in this process, or a manager, servers and workers in several.
 
 use std::ffi::c_char;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::client::Worker;
@@ -77,14 +77,18 @@ pub unsafe extern "C" fn kr_job_init(job: *mut kr_job, servers: u32, workers: u3
 }
 
 /// A whole job in this process: its servers are threads, its workers are yours to use, each from a thread of your choice. Any number of
-/// clusters can be in one process.
+/// clusters can be in one process. Any thread may take a worker from it or abort it; join it when no other thread uses it.
 pub struct kr_cluster {
     _opaque: (),
 }
 
 struct Cluster {
-    embedded: Embedded,
-    workers: Vec<Option<Worker>>,
+    embedded: Mutex<Embedded>,
+    workers: Mutex<Vec<Option<Worker>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Kind for Cluster {
@@ -107,6 +111,7 @@ pub unsafe extern "C" fn kr_cluster_start(
         };
         let mut embedded = Embedded::start(&job.plan()?, &functions)?;
         let workers = embedded.take_workers().into_iter().map(Some).collect();
+        let (embedded, workers) = (Mutex::new(embedded), Mutex::new(workers));
         *cluster = Handle::into_raw(Cluster { embedded, workers }).cast();
         Ok(kr_status::KR_OK)
     })
@@ -122,10 +127,11 @@ pub unsafe extern "C" fn kr_cluster_worker(
 ) -> kr_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (mut cluster, worker) =
-            unsafe { (Handle::enter(cluster.cast::<Handle<Cluster>>())?, place("worker", worker)?) };
-        let count = cluster.workers.len();
-        let slot = cluster.workers.get_mut(rank as usize);
+        let (cluster, worker) =
+            unsafe { (Handle::share(cluster.cast::<Handle<Cluster>>())?, place("worker", worker)?) };
+        let mut workers = lock(&cluster.workers);
+        let count = workers.len();
+        let slot = workers.get_mut(rank as usize);
         let slot =
             slot.ok_or_else(|| Fault::invalid(format!("rank: expected 0 to {}, got {rank}", count - 1)))?;
         let taken =
@@ -142,8 +148,8 @@ pub unsafe extern "C" fn kr_cluster_abort(cluster: *mut kr_cluster, reason: *con
     guard(|| {
         // SAFETY: the caller's promise.
         let (cluster, reason) =
-            unsafe { (Handle::enter(cluster.cast::<Handle<Cluster>>())?, text("reason", reason)?) };
-        cluster.embedded.abort(reason);
+            unsafe { (Handle::share(cluster.cast::<Handle<Cluster>>())?, text("reason", reason)?) };
+        lock(&cluster.embedded).abort(reason);
         Ok(kr_status::KR_OK)
     })
 }
@@ -157,7 +163,7 @@ pub unsafe extern "C" fn kr_cluster_join(cluster: *mut kr_cluster) -> kr_status 
         // SAFETY: the caller's promise.
         let Cluster { embedded, workers } = unsafe { Handle::take(cluster.cast::<Handle<Cluster>>())? };
         drop(workers);
-        ended(&embedded.join())
+        ended(&embedded.into_inner().unwrap_or_else(PoisonError::into_inner).join())
     })
 }
 
