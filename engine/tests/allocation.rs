@@ -208,7 +208,7 @@ fn a_shard_in_its_steady_state_allocates_nothing() {
         let worker_calls = pair.worker_calls as f64 / ROUNDS as f64;
         println!("{name}: {worker_calls} allocations of the worker per push and pull");
         values = pair.push_and_pull(table, &keys, values);
-        let pushes = |place: usize| if name == "a list" && place % 2 == 0 { 2202.0 } else { 1101.0 };
+        let pushes = |place: usize| if name == "a list" && place.is_multiple_of(2) { 2202.0 } else { 1101.0 };
         assert!(values.iter().enumerate().all(|(place, &value)| value == pushes(place)), "{name}: the sums");
     }
 }

@@ -100,7 +100,8 @@ impl<T: Kind> Handle<T> {
     /// Goes in: nobody else can until the result is dropped.
     ///
     /// # Safety
-    /// As for [`Handle::live`].
+    /// `handle` is NULL, or comes from [`Handle::into_raw`] of some kind; if it was freed, then by a call that has returned,
+    /// and not thousands of frees ago.
     pub unsafe fn enter<'a>(handle: *mut Self) -> Result<Entered<'a, T>, Fault> {
         // SAFETY: the same promise.
         let handle = unsafe { Self::live(handle)? };
@@ -121,7 +122,7 @@ impl<T: Kind> Handle<T> {
     /// Looks in without keeping others out: for values that never change.
     ///
     /// # Safety
-    /// As for [`Handle::live`], and nobody enters or frees the handle while the result is used.
+    /// As for [`Handle::enter`], and nobody enters or frees the handle while the result is used.
     pub unsafe fn share<'a>(handle: *mut Self) -> Result<&'a T, Fault>
     where
         T: Sync,
