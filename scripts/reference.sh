@@ -15,7 +15,7 @@
 #                        [--delays "0 4"] [--tolerances "1e-4 1e-6"] [--limit X] [--quick] [--results FOLDER]
 #
 # FOLDER holds reference.json and its data; default: $KEYRANGE_DATA, or shared/data beside the project. --quick: 2x2 only.
-# All together are about 500 jobs and 10 to 15 minutes on two cores. With --results the reports are kept in a folder, and
+# All together are about 500 jobs and 7 to 15 minutes on two cores. With --results the reports are kept in a folder, and
 # jobs whose report is there already are not run again (so a run can be resumed; take a new folder for a new program).
 # Needs python3 to read JSON.
 set -euo pipefail
