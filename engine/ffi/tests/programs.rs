@@ -98,6 +98,35 @@ fn a_job_of_several_processes() {
     }
 }
 
+/// A project of its own finds what install.sh left, by CMake and by pkg-config.
+#[test]
+fn a_consumer_project_builds() {
+    let place = install();
+    let project = place.path().join("consumer");
+    std::fs::create_dir(&project).unwrap();
+    for file in ["trainer.c", "CMakeLists.txt", "Makefile"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/consumer").join(file);
+        std::fs::copy(from, project.join(file)).unwrap();
+    }
+    if first_compiler().is_none() {
+        return;
+    }
+    if !installed(&["cmake"]).is_empty() {
+        let mut prefix = std::ffi::OsString::from("-DCMAKE_PREFIX_PATH=");
+        prefix.push(place.path());
+        run(Command::new("cmake").current_dir(&project).args(["-S", ".", "-B", "build"]).arg(prefix));
+        run(Command::new("cmake").current_dir(&project).args(["--build", "build"]));
+        for program in ["build/trainer", "build/trainer-static"] {
+            assert_eq!(run(&mut Command::new(project.join(program))), "0.5 1 2\n");
+        }
+    }
+    if !installed(&["make"]).is_empty() && !installed(&["pkg-config"]).is_empty() {
+        let paths = place.path().join("lib/pkgconfig");
+        run(Command::new("make").current_dir(&project).env("PKG_CONFIG_PATH", paths));
+        assert_eq!(run(&mut Command::new(project.join("trainer"))), "0.5 1 2\n");
+    }
+}
+
 /// Nothing is read that was not written, nothing is used after its end, nothing is lost.
 #[test]
 fn valgrind_finds_nothing() {
