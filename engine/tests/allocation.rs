@@ -2,6 +2,8 @@
 //!
 //! One test, alone in its program: the counter is the allocator's, and tests beside it would be counted too.
 
+mod plain_wire;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,11 +11,13 @@ use std::time::Duration;
 
 use keyrange::key_list::KeyList;
 use keyrange::key_range::{KeyRange, RangeMap};
-use keyrange::session::{Outbox, OutboxError, PeerId};
+use keyrange::session::PeerId;
 use keyrange::shard::{ShardConfig, ShardCore};
 use keyrange::table::{Aggregation, FunctionSpec, StoreKind, TableSpec, ValueType};
 use keyrange::update::Registry;
 use keyrange::worker::{Keys, Options, TableHandle, WorkerConfig, WorkerCore};
+
+use plain_wire::Wire;
 
 /// The system's allocator, with a count of this thread's calls for memory.
 struct Counting;
@@ -50,55 +54,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A cache line.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Line([u8; 64]);
-
-/// Frames one after the other in memory that is there from the beginning.
-struct Wire {
-    memory: Vec<Line>,
-    used: usize,
-    frames: Vec<(usize, usize)>,
-}
-
-impl Wire {
-    fn new() -> Wire {
-        Wire { memory: vec![Line([0; 64]); 1 << 14], used: 0, frames: Vec::with_capacity(64) }
-    }
-
-    fn frame(&self, index: usize) -> &[u8] {
-        let (at, len) = self.frames[index];
-        &bytemuck::cast_slice(&self.memory[at..])[..len]
-    }
-
-    fn clear(&mut self) {
-        self.used = 0;
-        self.frames.clear();
-    }
-}
-
-impl Outbox for Wire {
-    fn send(
-        &mut self,
-        _: PeerId,
-        frame_bytes: usize,
-        fill: &mut dyn FnMut(&mut [u8]) -> u32,
-    ) -> Result<(), OutboxError> {
-        let lines = frame_bytes.div_ceil(64);
-        if self.used + lines > self.memory.len() {
-            return Err(OutboxError::Full);
-        }
-        let memory = bytemuck::cast_slice_mut(&mut self.memory[self.used..self.used + lines]);
-        let tag = fill(&mut memory[8..frame_bytes]);
-        memory[..4].copy_from_slice(&(frame_bytes as u32).to_le_bytes());
-        memory[4..8].copy_from_slice(&tag.to_le_bytes());
-        self.frames.push((self.used, frame_bytes));
-        self.used += lines;
-        Ok(())
-    }
-}
-
 struct Pair {
     worker: WorkerCore,
     shard: ShardCore,
@@ -115,7 +70,14 @@ impl Pair {
         let mut shard =
             ShardCore::new(ShardConfig::new(0, KeyRange::ALL, 1), Arc::new(Registry::with_builtins()));
         shard.connect(0, 0).unwrap();
-        Pair { worker, shard, up: Wire::new(), down: Wire::new(), shard_calls: 0, worker_calls: 0 }
+        Pair {
+            worker,
+            shard,
+            up: Wire::new(1 << 20),
+            down: Wire::new(1 << 20),
+            shard_calls: 0,
+            worker_calls: 0,
+        }
     }
 
     fn table(&mut self, id: u16, store: StoreKind) -> TableHandle {

@@ -1,94 +1,24 @@
 //! Two real processes: one is killed, the other goes on, and nothing is left.
 #![cfg(not(loom))]
 
-use std::io::{IoSlice, Read, Write};
+mod killing;
+
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use keyrange_transport::link::{Link, LinkEnd, SendError, WORD_BYTES};
+use keyrange_transport::link::{Link, LinkEnd, SendError};
 use keyrange_transport::shm::{self, RingConfig, ShmLink};
-use keyrange_transport::wait::{WaitConfig, Waiter, Woken};
 
-const ROLE: &str = "KEYRANGE_TEST_PEER";
-const FRAMES: u32 = 50;
-const PATIENCE: Duration = Duration::from_secs(20);
+use killing::*;
 
 /// Not a test: what the other process runs. Without a role it does nothing.
 #[test]
 fn peer_process() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    let mut link = shm::connect(socket, RingConfig::default()).unwrap();
-    match role.as_str() {
-        "in the middle of a record" => {
-            for n in 0..FRAMES {
-                link.try_send(n, &[IoSlice::new(&[n as u8; 300])]).unwrap();
-            }
-            link.try_claim(5000).unwrap()[..2500].fill(0xff);
-            tell();
-        }
-        "streaming" => {
-            tell();
-            let deadline = Instant::now() + PATIENCE;
-            for n in 0.. {
-                while link.try_send(n, &[IoSlice::new(&[n as u8; 300])]) == Err(SendError::Full) {
-                    assert!(Instant::now() < deadline);
-                }
-            }
-        }
-        _ => tell(),
-    }
-    std::thread::sleep(PATIENCE);
+    let Some(role) = role() else { return };
+    play(&role, &mut connect(std::io::stdin().as_fd().try_clone_to_owned().unwrap()));
 }
 
-/// Tells the test that this process has come to its point.
-fn tell() {
-    std::io::stderr().write_all(b"!").unwrap();
-}
-
-/// Starts the other process and waits until it has come to its point.
-fn start(role: &str) -> (Child, ShmLink) {
-    let (near, far) = UnixStream::pair().unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "peer_process", "--nocapture"])
-        .env(ROLE, role)
-        .stdin(Stdio::from(OwnedFd::from(far)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let config = RingConfig { connect_timeout: PATIENCE, ..RingConfig::default() };
-    let link = shm::connect(near, config).unwrap();
-    child.stderr.take().unwrap().read_exact(&mut [0]).unwrap();
-    (child, link)
-}
-
-/// SIGKILL, and the process is gone.
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-/// Receives until the end, checking that frames are whole and in order; returns their number and the end.
-fn drain(link: &mut ShmLink) -> (u32, LinkEnd) {
-    let mut waiter = Waiter::new(WaitConfig { threads: 2 }).unwrap();
-    waiter.add_link(0, link).unwrap();
-    let (mut received, deadline) = (0, Instant::now() + PATIENCE);
-    loop {
-        let _ = link.progress();
-        match link.try_recv() {
-            Ok(Some(frame)) => {
-                assert_eq!(frame.tag(), received);
-                assert!(link.bytes(&frame)[WORD_BYTES..].iter().all(|&b| b == received as u8));
-                link.release(frame);
-                received += 1;
-            }
-            Ok(None) => assert_ne!(waiter.wait(link, deadline).unwrap(), Woken::TimedOut),
-            Err(end) => return (received, end),
-        }
-    }
+fn connect(socket: impl Into<OwnedFd>) -> ShmLink {
+    shm::connect(socket, RingConfig { connect_timeout: PATIENCE, ..RingConfig::default() }).unwrap()
 }
 
 fn descriptors() -> usize {
@@ -109,12 +39,12 @@ fn segments() -> usize {
 /// One test, because it counts this process's descriptors.
 #[test]
 fn a_killed_peer_is_named_its_frames_arrive_and_nothing_is_left() {
-    if std::env::var(ROLE).is_ok() {
+    if role().is_some() {
         return;
     }
     let before = (descriptors(), segments());
 
-    let (child, mut link) = start("in the middle of a record");
+    let (child, mut link) = start("in the middle of a record", connect);
     kill(child);
     let (received, end) = drain(&mut link);
     assert_eq!(received, FRAMES);
@@ -122,33 +52,12 @@ fn a_killed_peer_is_named_its_frames_arrive_and_nothing_is_left() {
     assert_eq!(link.try_claim(100).unwrap_err(), SendError::Ended(end));
     drop(link);
 
-    let (child, mut link) = start("streaming");
-    let first = loop {
-        link.progress().unwrap();
-        if let Some(frame) = link.try_recv().unwrap() {
-            break frame;
-        }
-    };
-    assert_eq!(first.tag(), 0);
-    kill(child);
-    // The ring keeps what was committed, from the frame after the first.
-    let mut expected = 1;
-    let end = loop {
-        let _ = link.progress();
-        match link.try_recv() {
-            Ok(Some(frame)) => {
-                assert_eq!(frame.tag(), expected);
-                assert!(link.bytes(&frame)[WORD_BYTES..].iter().all(|&b| b == expected as u8));
-                expected += 1;
-            }
-            Ok(None) => {}
-            Err(end) => break end,
-        }
-    };
+    let (child, mut link) = start("streaming", connect);
+    let end = kill_while_streaming(child, &mut link);
     assert!(matches!(end, LinkEnd::PeerGone(_)), "{end:?}");
     drop(link);
 
-    let (child, mut link) = start("asleep");
+    let (child, mut link) = start("asleep", connect);
     let killer = std::thread::spawn(move || kill(child));
     let (received, end) = drain(&mut link);
     killer.join().unwrap();

@@ -100,20 +100,19 @@ pub struct kr_select {
 }
 
 impl kr_select {
-    /// The keys, and how many they are (saturating).
+    /// The keys.
     ///
     /// # Safety
     /// `list` is NULL or from kr_keys_new(), and not freed meanwhile.
-    pub unsafe fn keys(self) -> Result<(Keys, usize), Fault> {
+    pub unsafe fn keys(self) -> Result<Keys, Fault> {
         if self.list.is_null() {
             let range =
                 KeyRange::new(self.first, self.last).map_err(|error| Fault::invalid(error.to_string()))?;
-            let count = usize::try_from(range.count()).unwrap_or(usize::MAX);
-            return Ok((Keys::Range(range), count));
+            return Ok(Keys::Range(range));
         }
         // SAFETY: the caller's promise.
         let list = unsafe { Handle::share(self.list.cast::<Handle<List>>())? };
-        Ok((Keys::List(list.0.clone()), list.0.len()))
+        Ok(Keys::List(list.0.clone()))
     }
 
     /// The keys from `first` to `last`, whichever of them exist.

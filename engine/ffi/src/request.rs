@@ -145,6 +145,23 @@ unsafe fn room<V: Element>(into: *mut c_void, values: usize) -> Result<BorrowedM
     Ok(unsafe { BorrowedMut::new(into.cast::<V>(), values) })
 }
 
+/// The road of every request that becomes a task: into the worker, what `begin` does there, and its number to the caller.
+///
+/// # Safety
+/// `worker` is NULL or a worker; `task` is NULL or points to room for a number.
+unsafe fn submit(
+    worker: *mut kr_worker,
+    task: *mut kr_task,
+    begin: impl FnOnce(&mut Inner) -> Result<TaskId, Fault>,
+) -> kr_status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (mut inner, task) = unsafe { (enter(worker)?, place("task", task)?) };
+        *task = begin(&mut inner)?.to_number();
+        Ok(kr_status::KR_OK)
+    })
+}
+
 /// Begins a push: `parts_count` arrays (as many as the table's function takes, usually 1; 0 only makes the keys known) of
 /// `values` = keys x width values each, in the order of the keys. The arrays stay yours, but must stay as they are until the task
 /// has ended: nothing is copied but into the ring; from a block of kr_alloc() not even that where the server is on this host.
@@ -169,19 +186,13 @@ pub unsafe extern "C" fn kr_push(
     options: *const kr_options,
     task: *mut kr_task,
 ) -> kr_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        let (mut inner, (keys, _), task) = unsafe { (enter(worker)?, which.keys()?, place("task", task)?) };
-        // SAFETY: the same.
-        let begun = unsafe {
-            match u32::from(table.value_type) {
-                KR_F64 => push::<f64>(&mut inner, table, keys, parts, parts_count, values, options),
-                _ => push::<f32>(&mut inner, table, keys, parts, parts_count, values, options),
-            }
-        };
-        *task = begun?.to_number();
-        Ok(kr_status::KR_OK)
-    })
+    // SAFETY: the caller's promise.
+    unsafe {
+        submit(worker, task, |inner| match u32::from(table.value_type) {
+            KR_F64 => push::<f64>(inner, table, which.keys()?, parts, parts_count, values, options),
+            _ => push::<f32>(inner, table, which.keys()?, parts, parts_count, values, options),
+        })
+    }
 }
 
 /// # Safety
@@ -215,22 +226,17 @@ pub unsafe extern "C" fn kr_pull(
     options: *const kr_options,
     task: *mut kr_task,
 ) -> kr_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        let (mut inner, (keys, _), task) = unsafe { (enter(worker)?, which.keys()?, place("task", task)?) };
-        // SAFETY: the same.
-        let options = unsafe { self::options(&inner, options)? };
-        let table_handle = inner.tables.handle(table)?;
-        // SAFETY: the same.
-        let begun = unsafe {
-            match u32::from(table.value_type) {
-                KR_F64 => inner.worker.pull_into(table_handle, keys, room::<f64>(into, values)?, options),
-                _ => inner.worker.pull_into(table_handle, keys, room::<f32>(into, values)?, options),
-            }
-        };
-        *task = begun?.to_number();
-        Ok(kr_status::KR_OK)
-    })
+    // SAFETY: the caller's promise.
+    unsafe {
+        submit(worker, task, |inner| {
+            let (handle, keys) = (inner.tables.handle(table)?, which.keys()?);
+            let options = self::options(inner, options)?;
+            Ok(match u32::from(table.value_type) {
+                KR_F64 => inner.worker.pull_into(handle, keys, room::<f64>(into, values)?, options)?,
+                _ => inner.worker.pull_into(handle, keys, room::<f32>(into, values)?, options)?,
+            })
+        })
+    }
 }
 
 /// Begins a push that is answered with the new values of its keys: kr_push() and kr_pull() in one round trip. On a table that
@@ -248,21 +254,15 @@ pub unsafe extern "C" fn kr_push_pull(
     options: *const kr_options,
     task: *mut kr_task,
 ) -> kr_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        let (mut inner, (keys, _), task) = unsafe { (enter(worker)?, which.keys()?, place("task", task)?) };
-        // SAFETY: the same.
-        let begun = unsafe {
-            match u32::from(table.value_type) {
-                KR_F64 => {
-                    push_pull::<f64>(&mut inner, table, keys, parts, parts_count, into, values, options)
-                }
-                _ => push_pull::<f32>(&mut inner, table, keys, parts, parts_count, into, values, options),
+    // SAFETY: the caller's promise.
+    unsafe {
+        submit(worker, task, |inner| match u32::from(table.value_type) {
+            KR_F64 => {
+                push_pull::<f64>(inner, table, which.keys()?, parts, parts_count, into, values, options)
             }
-        };
-        *task = begun?.to_number();
-        Ok(kr_status::KR_OK)
-    })
+            _ => push_pull::<f32>(inner, table, which.keys()?, parts, parts_count, into, values, options),
+        })
+    }
 }
 
 /// # Safety
@@ -296,19 +296,17 @@ pub unsafe extern "C" fn kr_pull_existing(
     options: *const kr_options,
     task: *mut kr_task,
 ) -> kr_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        let (mut inner, task) = unsafe { (enter(worker)?, place("task", task)?) };
-        // SAFETY: the same.
-        let options = unsafe { self::options(&inner, options)? };
-        let (table_handle, keys) = (inner.tables.handle(table)?, which.existing()?);
-        let begun = match u32::from(table.value_type) {
-            KR_F64 => inner.worker.pull(table_handle, keys, Vec::<f64>::new(), options),
-            _ => inner.worker.pull(table_handle, keys, Vec::<f32>::new(), options),
-        };
-        *task = begun?.to_number();
-        Ok(kr_status::KR_OK)
-    })
+    // SAFETY: the caller's promise.
+    unsafe {
+        submit(worker, task, |inner| {
+            let (handle, keys) = (inner.tables.handle(table)?, which.existing()?);
+            let options = self::options(inner, options)?;
+            Ok(match u32::from(table.value_type) {
+                KR_F64 => inner.worker.pull(handle, keys, Vec::<f64>::new(), options)?,
+                _ => inner.worker.pull(handle, keys, Vec::<f32>::new(), options)?,
+            })
+        })
+    }
 }
 
 /// Pushes the row of one key: the cheapest request there is. The row is copied at once. Waits for room, at most `timeout_ms`, when
@@ -361,17 +359,14 @@ pub unsafe extern "C" fn kr_call(
     options: *const kr_options,
     task: *mut kr_task,
 ) -> kr_status {
-    guard(|| {
-        // SAFETY: the caller's promise.
-        let (mut inner, verb, task) = unsafe { (enter(worker)?, text("verb", verb)?, place("task", task)?) };
-        // SAFETY: the same.
-        let (arguments, options) = unsafe {
-            (slice("arguments", arguments.cast::<u8>(), arguments_bytes)?, self::options(&inner, options)?)
-        };
-        let target = if shard == KR_ALL_SHARDS { Target::All } else { Target::Shard(shard) };
-        let table = inner.tables.handle(table)?;
-        let begun = inner.worker.call(table, target, verb, arguments.to_vec(), options)?;
-        *task = begun.to_number();
-        Ok(kr_status::KR_OK)
-    })
+    // SAFETY: the caller's promise.
+    unsafe {
+        submit(worker, task, |inner| {
+            let (handle, verb) = (inner.tables.handle(table)?, text("verb", verb)?);
+            let arguments = slice("arguments", arguments.cast::<u8>(), arguments_bytes)?.to_vec();
+            let options = self::options(inner, options)?;
+            let target = if shard == KR_ALL_SHARDS { Target::All } else { Target::Shard(shard) };
+            Ok(inner.worker.call(handle, target, verb, arguments, options)?)
+        })
+    }
 }

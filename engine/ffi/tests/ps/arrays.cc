@@ -1,6 +1,7 @@
 // SArray, ranges, checks, messages: what programs rely on without a network.
 #include <cstdio>
 
+#include "throws.h"
 #include "ps/base.h"
 #include "ps/internal/message.h"
 #include "ps/sarray.h"
@@ -8,16 +9,6 @@
 using namespace ps;
 
 static int lens_of(const SArray<int> &lens = {}) { return static_cast<int>(lens.size()); }
-
-template <typename F>
-static bool throws(F f) {
-    try {
-        f();
-    } catch (const dmlc::Error &) {
-        return true;
-    }
-    return false;
-}
 
 static void sharing() {
     SArray<int> a(3, 7), b(a);

@@ -2,19 +2,10 @@
 #include <cmath>
 #include <cstdio>
 
+#include "throws.h"
 #include "ps/ps.h"
 
 using namespace ps;
-
-template <typename F>
-static bool throws(F f) {
-    try {
-        f();
-    } catch (const dmlc::Error &) {
-        return true;
-    }
-    return false;
-}
 
 static void StartServer() {
     if (!IsServer()) return;
