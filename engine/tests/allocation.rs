@@ -1,11 +1,11 @@
 //! In its steady state a shard allocates nothing. What the worker allocates is printed, not bounded: six calls for a push and a pull.
 //!
-//! One test, alone in its program: the counter is the allocator's, and tests beside it would be counted too.
+//! The allocator of this program counts, so nothing else is tested here.
 
+#[path = "../../transport/tests/counting/mod.rs"]
+mod counting;
 mod plain_wire;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,41 +18,6 @@ use keyrange::update::Registry;
 use keyrange::worker::{Keys, Options, TableHandle, WorkerConfig, WorkerCore};
 
 use plain_wire::Wire;
-
-/// The system's allocator, with a count of this thread's calls for memory.
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count_call() {
-    // Not there any more while the thread ends.
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every call is handed on to the system's allocator as it came; the count changes nothing about the memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count_call();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, and all memory came from `System`.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count_call();
-        // SAFETY: the caller keeps the contract of `realloc`, and all memory came from `System`.
-        unsafe { System.realloc(memory, layout, bytes) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 struct Pair {
     worker: WorkerCore,
@@ -96,31 +61,31 @@ impl Pair {
 
     /// The shard takes what the worker sent, the worker what the shard answered.
     fn round(&mut self) {
-        let before = CALLS.get();
+        let before = counting::calls();
         for index in 0..self.up.frames.len() {
             self.shard.handle(PeerId(0), self.up.frame(index), &mut self.down).unwrap();
         }
         self.shard.flush(&mut self.down);
         self.up.clear();
-        let between = CALLS.get();
+        let between = counting::calls();
         for index in 0..self.down.frames.len() {
             self.worker.handle(PeerId(0), self.down.frame(index), &mut self.up).unwrap();
         }
         self.down.clear();
         self.worker.poll(Duration::ZERO, &mut self.up);
         self.shard_calls += between - before;
-        self.worker_calls += CALLS.get() - between;
+        self.worker_calls += counting::calls() - between;
     }
 
     /// One push and one pull, with the same array; returns it.
     fn push_and_pull(&mut self, table: TableHandle, keys: &Keys, values: Vec<f32>) -> Vec<f32> {
-        let before = CALLS.get();
+        let before = counting::calls();
         let task = self.worker.push(table, keys.clone(), vec![values], Options::default(), &mut self.up);
-        self.worker_calls += CALLS.get() - before;
+        self.worker_calls += counting::calls() - before;
         let values: Vec<f32> = self.wait(task.unwrap()).parts.pop().unwrap().into_vec();
-        let before = CALLS.get();
+        let before = counting::calls();
         let task = self.worker.pull(table, keys.clone(), values, Options::default(), &mut self.up);
-        self.worker_calls += CALLS.get() - before;
+        self.worker_calls += counting::calls() - before;
         self.wait(task.unwrap()).values.into_vec()
     }
 
