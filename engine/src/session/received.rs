@@ -94,6 +94,14 @@ impl Received {
             self.refused[word] |= bit;
         }
     }
+
+    /// Makes a recorded number a refused one: what had been promised could not be done. Nothing if it is forgotten.
+    pub fn refuse(&mut self, sequence: u64) {
+        if matches!(self.check(sequence), Verdict::Repeated(_)) {
+            let (word, bit) = self.place(sequence);
+            self.refused[word] |= bit;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ impl Refusal {
             TableError::Full { .. } | TableError::OutOfMemory { .. } | TableError::Range { .. } => {
                 RefusalCode::Limit
             }
+            TableError::Refused { .. } => RefusalCode::Function,
             _ => RefusalCode::Mismatch,
         };
         Refusal::new(code, error.to_string())

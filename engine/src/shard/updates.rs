@@ -15,6 +15,7 @@ use super::tables::TableSlot;
 use crate::message::{Chunk, Element, Frame, Header, Kind, Layout, RefusalCode};
 use crate::session::{Outbox, Outcome};
 use crate::table::{AnyTable, Contribution, Table, TableError};
+use crate::update::Combine;
 
 /// An update not all workers have contributed to.
 pub(super) struct OpenUpdate {
@@ -177,13 +178,22 @@ impl ShardCore {
         let chunks: Vec<(u32, Header, Located)> =
             update.held().map(|(rank, held)| (rank, held.header, held.located.clone())).collect();
         self.release(update);
-        for (rank, header, located) in chunks {
-            match &applied {
+        for ((rank, header, located), applied) in chunks.into_iter().zip(applied) {
+            match applied {
                 Ok(()) => self.conclude_chunk(rank, header, located, out),
-                Err(error) => self.refuse(rank, header.sequence, Refusal::table(error.clone()), out),
+                Err(error) => self.refuse_held(rank, header.sequence, Refusal::table(error), out),
             }
         }
         self.unpark(table, time, out);
+    }
+
+    /// Refuses a contribution that was accepted when it came: a repetition of it hears the same from now on.
+    fn refuse_held(&mut self, rank: u32, sequence: u64, refusal: Refusal, out: &mut dyn Outbox) {
+        self.stats.refused += 1;
+        if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
+            session.received.refuse(sequence);
+        }
+        self.refuse(rank, sequence, refusal, out);
     }
 
     fn conclude_chunk(&mut self, rank: u32, header: Header, located: Located, out: &mut dyn Outbox) {
@@ -280,12 +290,12 @@ fn values_bytes<'a>(slot: &TableSlot, frame: &Frame<'a>) -> Result<&'a [u8], Ref
     bytes.map_err(Refusal::mismatch)
 }
 
-/// One pass over all contributions, in the order of ranks and chunks.
+/// One pass over all contributions, in the order of ranks and chunks; what became of each.
 fn apply_update<V: Element>(
     table: &mut Table<V>,
     update: &OpenUpdate,
     last: &[u8],
-) -> Result<(), TableError> {
+) -> Vec<Result<(), TableError>> {
     let width = table.spec().width as usize;
     let arrays: Vec<_> = update
         .held()
@@ -298,5 +308,8 @@ fn apply_update<V: Element>(
         .collect();
     let contributions: Vec<Contribution<'_, V>> =
         arrays.iter().map(|&(at, count, ref parts)| Contribution { at, parts: &parts[..count] }).collect();
-    table.apply_sum(&contributions)
+    match table.combine() {
+        Combine::Each => table.apply_each(&contributions),
+        Combine::Sum | Combine::Fold => vec![table.apply_sum(&contributions); contributions.len()],
+    }
 }

@@ -15,7 +15,7 @@ use crate::key_range::{Key, KeyRange, RangeMap};
 use crate::session::PeerId;
 use crate::shard::{ShardConfig, ShardCore};
 use crate::table::{Aggregation, AnyTable, CallError, FunctionSpec, StoreKind, TableSpec, ValueType};
-use crate::update::{CallView, Registry, Rows, ServerFn};
+use crate::update::{CallView, Registry, Rows, ServerFn, UpdateError};
 
 /// Ticks after which a run that has not ended never will.
 const TICKS_MAX: u64 = 60_000;
@@ -311,7 +311,9 @@ impl ServerFn<f64> for Tally {
         "tally"
     }
 
-    fn update(&mut self, _: &mut Rows<'_, f64>, _: &[&[f64]]) {}
+    fn update(&mut self, _: &mut Rows<'_, f64>, _: &[&[f64]]) -> Result<(), UpdateError> {
+        Ok(())
+    }
 
     fn call(&mut self, verb: &str, _: &[u8], _: &mut CallView<'_, f64>) -> Result<Vec<u8>, CallError> {
         self.0 += u64::from(verb == "count");

@@ -1,8 +1,9 @@
 //! Aggregated pushes: the sum over workers, then one update.
 
+use keyrange_kernels::dense;
 use keyrange_kernels::slots::SlotList;
-use keyrange_kernels::{dense, sparse};
 
+use super::places::Places;
 use super::{Contribution, Pages, Slots, Table, TableError, Value};
 use crate::update::{Combine, Rows};
 
@@ -30,11 +31,11 @@ impl<V: Value> Scratch<V> {
     }
 
     /// One array of `values` neutral elements per part.
-    fn clear_sums(&mut self, parts: usize, values: usize) {
+    fn clear_sums(&mut self, parts: usize, values: usize, neutral: impl Fn(usize) -> V) {
         self.sums.resize_with(parts, Vec::new);
-        for sum in &mut self.sums {
+        for (part, sum) in self.sums.iter_mut().enumerate() {
             sum.clear();
-            sum.resize(values, V::NEGATIVE_ZERO);
+            sum.resize(values, neutral(part));
         }
     }
 
@@ -50,23 +51,26 @@ impl<V: Value> Scratch<V> {
 impl<V: Value> Table<V> {
     /// Applies the pushes of all workers as one: the values of each key are summed over the contributions in the order
     /// given, then the function updates the union of their rows once. The result depends on nothing but that order.
-    /// A function that [combines each](Combine::Each) is applied once per contribution, in order, instead.
+    /// A function that [folds](Combine::Fold) does the summing itself. One that [combines each](Combine::Each) is for
+    /// [`apply_each`](Self::apply_each); here all its contributions are tried, and the first error is told.
     ///
     /// # Errors
     /// As [`push`](Self::push), for any contribution, and [`TableError::OutOfMemory`]; nothing was applied.
     pub fn apply_sum(&mut self, contributions: &[Contribution<'_, V>]) -> Result<(), TableError> {
+        if self.function.combine() == Combine::Each {
+            return self.apply_each(contributions).into_iter().collect();
+        }
         for contribution in contributions {
             self.check_push(contribution.at, contribution.parts)?;
         }
         let given: Vec<_> = contributions.iter().filter(|one| !one.at.is_empty()).copied().collect();
+        let is_fold = self.function.combine() == Combine::Fold;
         match given.as_slice() {
             [] => {}
+            each if is_fold => self.apply_union(each)?,
             [one] => self.push(one.at, one.parts)?,
-            each if self.function.combine() == Combine::Each => {
-                each.iter().try_for_each(|one| self.push(one.at, one.parts))?;
-            }
             [first, rest @ ..] if rest.iter().all(|one| one.at.at.same(&first.at.at)) => {
-                self.apply_aligned(&given);
+                self.apply_aligned(&given)?;
             }
             _ => self.apply_union(&given)?,
         }
@@ -74,8 +78,21 @@ impl<V: Value> Table<V> {
         Ok(())
     }
 
+    /// Applies the pushes of all workers one after the other, in the order given, each by itself: one that is refused does
+    /// not keep the others from being applied. The results are in the order of the contributions.
+    pub fn apply_each(&mut self, contributions: &[Contribution<'_, V>]) -> Vec<Result<(), TableError>> {
+        let results = contributions.iter().map(|one| self.push(one.at, one.parts)).collect();
+        self.scratch.trim();
+        results
+    }
+
+    /// How the table's function combines aggregated pushes.
+    pub fn combine(&self) -> Combine {
+        self.function.combine()
+    }
+
     /// All contributions have the same rows.
-    fn apply_aligned(&mut self, given: &[Contribution<'_, V>]) {
+    fn apply_aligned(&mut self, given: &[Contribution<'_, V>]) -> Result<(), TableError> {
         let at = &given[0].at.at;
         let sources: Vec<Vec<&[V]>> = (0..self.function.push_parts())
             .map(|part| given.iter().map(|one| one.parts[part]).collect())
@@ -83,7 +100,7 @@ impl<V: Value> Table<V> {
         let sources: Vec<&[&[V]]> = sources.iter().map(Vec::as_slice).collect();
         let mut rows = Rows::new(&mut self.columns, at, self.spec.width, &mut self.scratch.rows);
         if self.function.update_fused(&mut rows, &sources) {
-            return;
+            return Ok(());
         }
         self.scratch.sums.resize_with(sources.len(), Vec::new);
         for (sum, sources) in self.scratch.sums.iter_mut().zip(&sources) {
@@ -91,40 +108,42 @@ impl<V: Value> Table<V> {
             dense::sum_into(sum, sources);
         }
         let sums: Vec<&[V]> = self.scratch.sums.iter().map(Vec::as_slice).collect();
-        self.function.update(&mut rows, &sums);
+        let done = self.function.update(&mut rows, &sums);
+        done.map_err(|error| self.refused(error))
     }
 
-    /// The contributions have different rows.
+    /// The contributions may have different rows.
     fn apply_union(&mut self, given: &[Contribution<'_, V>]) -> Result<(), TableError> {
         let width = self.spec.width as usize;
-        let parts = self.function.push_parts();
-        let at = match hull(given) {
+        let (at, places, rows) = match hull(given) {
             Some((start, len)) => {
-                self.scratch.clear_sums(parts, len as usize * width);
-                for one in given {
-                    let begin = (slot_at(&one.at.at, 0) - start) as usize * width;
-                    for (sum, values) in self.scratch.sums.iter_mut().zip(one.parts) {
-                        dense::add(&mut sum[begin..begin + values.len()], values);
-                    }
-                }
-                Slots::Run { start, len }
+                let from = |one: &Contribution<'_, V>| slot_at(&one.at.at, 0) - start;
+                let places: Vec<Places> = given.iter().map(|one| Places::From(from(one) as usize)).collect();
+                (Slots::Run { start, len }, places, len as usize)
             }
             None => {
                 self.scratch.marks.grow(self.space.rows())?;
                 let (union, places) = unite(&mut self.scratch.marks, given);
-                self.scratch.clear_sums(parts, union.len() * width);
-                for (one, places) in given.iter().zip(&places) {
-                    for (sum, values) in self.scratch.sums.iter_mut().zip(one.parts) {
-                        sparse::scatter_add(sum, places, width, values);
-                    }
-                }
-                Slots::from_lookup(union)
+                let rows = union.len();
+                (Slots::from_lookup(union), places, rows)
             }
         };
+        let is_fold = self.function.combine() == Combine::Fold;
+        let function = &mut *self.function;
+        let neutral = |part| if is_fold { function.neutral(part) } else { V::NEGATIVE_ZERO };
+        self.scratch.clear_sums(function.push_parts(), rows * width, neutral);
+        let mut done = Ok(());
+        for (one, places) in given.iter().zip(&places) {
+            let sums = &mut self.scratch.sums;
+            match is_fold {
+                true => done = done.and_then(|()| places.fold(function, sums, one.parts, width)),
+                false => places.add(sums, one.parts, width),
+            }
+        }
         let sums: Vec<&[V]> = self.scratch.sums.iter().map(Vec::as_slice).collect();
         let mut rows = Rows::new(&mut self.columns, &at, self.spec.width, &mut self.scratch.rows);
-        self.function.update(&mut rows, &sums);
-        Ok(())
+        let done = done.and_then(|()| function.update(&mut rows, &sums));
+        done.map_err(|error| self.refused(error))
     }
 }
 
@@ -155,7 +174,7 @@ fn slot_at(at: &Slots, place: usize) -> u32 {
 
 /// The union of the rows in the order of first appearance, and for each contribution the places of its rows in it.
 /// All marks are zero before and after.
-fn unite<V>(marks: &mut [u32], given: &[Contribution<'_, V>]) -> (Vec<u32>, Vec<SlotList>) {
+fn unite<V>(marks: &mut [u32], given: &[Contribution<'_, V>]) -> (Vec<u32>, Vec<Places>) {
     let mut union = Vec::new();
     let mut places = Vec::with_capacity(given.len());
     for one in given {
@@ -169,7 +188,7 @@ fn unite<V>(marks: &mut [u32], given: &[Contribution<'_, V>]) -> (Vec<u32>, Vec<
             }
             mine.push(*mark - 1);
         }
-        places.push(SlotList::new(mine));
+        places.push(Places::At(SlotList::new(mine)));
     }
     for &slot in &union {
         marks[slot as usize] = 0;

@@ -81,6 +81,14 @@ pub enum TableError {
     /// The table is frozen already, or not of a kind that freezes.
     #[error("cannot freeze: {0}")]
     Freeze(&'static str),
+    /// The server function will not apply the push.
+    #[error("server function {function:?} refused: {text}")]
+    Refused {
+        /// The function.
+        function: String,
+        /// Its reason.
+        text: String,
+    },
     /// No more rows fit.
     #[error("the table is full: it has {rows} rows and at most {limit} fit")]
     Full {

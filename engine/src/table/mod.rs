@@ -14,6 +14,7 @@ mod error;
 mod index;
 mod ordered;
 mod pages;
+mod places;
 mod resolved;
 mod space;
 mod spec;

@@ -2,7 +2,7 @@
 
 use super::aggregate::Scratch;
 use super::{CallError, KeySpace, Pages, Resolved, Slots, TableError, TableSpec, Value};
-use crate::update::{CallView, Registry, Rows, ServerFn};
+use crate::update::{CallView, Registry, Rows, ServerFn, UpdateError};
 
 /// Most keys of one range that a table without rows for them resolves at a time.
 pub const RANGE_KEYS_MAX: u64 = 1 << 28;
@@ -162,14 +162,20 @@ impl<V: Value> Table<V> {
     /// Applies one push at once.
     ///
     /// # Errors
-    /// [`TableError::Stale`], [`TableError::Parts`], [`TableError::Values`]; nothing was applied.
+    /// [`TableError::Stale`], [`TableError::Parts`], [`TableError::Values`] and [`TableError::Refused`]; nothing was applied.
     pub fn push(&mut self, at: &Resolved, parts: &[&[V]]) -> Result<(), TableError> {
         self.check_push(at, parts)?;
         if !at.is_empty() {
             let mut rows = Rows::new(&mut self.columns, &at.at, self.spec.width, &mut self.scratch.rows);
-            self.function.update(&mut rows, parts);
+            let done = self.function.update(&mut rows, parts);
+            done.map_err(|error| self.refused(error))?;
         }
         Ok(())
+    }
+
+    #[cold]
+    pub(super) fn refused(&self, UpdateError(text): UpdateError) -> TableError {
+        TableError::Refused { function: self.function.name().to_owned(), text }
     }
 
     /// Writes the parameters at `at` to `out`, keys x width values. A key without a row reads as the initial value.

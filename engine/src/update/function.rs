@@ -1,5 +1,7 @@
 //! The trait of server functions.
 
+use thiserror::Error;
+
 use super::{CallView, Rows};
 use crate::table::{CallError, Value};
 
@@ -11,14 +13,22 @@ pub enum Combine {
     /// The function is applied to each of them, in worker order: for functions of which a sum is no sensible
     /// argument (assignment, maximum, minimum).
     Each,
+    /// The function's own [`fold`](ServerFn::fold) is run over them in worker order, and the function is applied once,
+    /// to what comes out.
+    Fold,
 }
+
+/// Why a server function will not apply a push. The worker gets the text.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct UpdateError(pub String);
 
 /// What a push does to the rows it names. One value per table and shard, used by that shard's thread only; it may keep
 /// state of its own, but state per row belongs into columns, which follow the rows wherever they go.
 ///
 /// ```
 /// use keyrange::table::Value;
-/// use keyrange::update::{Rows, ServerFn};
+/// use keyrange::update::{Rows, ServerFn, UpdateError};
 ///
 /// /// Keeps in column 1 how often each value was pushed, and in column 0 the mean of the pushes.
 /// struct Mean;
@@ -30,13 +40,14 @@ pub enum Combine {
 ///     fn state_columns(&self) -> usize {
 ///         1
 ///     }
-///     fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+///     fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
 ///         rows.apply(|[mean, count]: [&mut [V]; 2]| {
 ///             for ((mean, count), &value) in mean.iter_mut().zip(count).zip(parts[0]) {
 ///                 *count += V::ONE;
 ///                 *mean += (value - *mean) / *count;
 ///             }
 ///         });
+///         Ok(())
 ///     }
 /// }
 /// ```
@@ -65,11 +76,34 @@ pub trait ServerFn<V: Value>: Send {
         Combine::Sum
     }
 
+    /// What the arrays begin with that [`fold`](Self::fold) folds into.
+    fn neutral(&self, part: usize) -> V {
+        let _ = part;
+        V::ZERO
+    }
+
+    /// Folds one worker's `parts` into what the workers before it came to: `sums[p]` and `parts[p]` have the same length.
+    /// Only called with [`Combine::Fold`].
+    ///
+    /// # Errors
+    /// Why the whole update is refused; it changes nothing then.
+    fn fold(&mut self, sums: &mut [&mut [V]], parts: &[&[V]]) -> Result<(), UpdateError> {
+        for (sum, part) in sums.iter_mut().zip(parts) {
+            keyrange_kernels::dense::add(sum, part);
+        }
+        Ok(())
+    }
+
     /// Updates the rows with the pushed values: `parts[p]` has one value for each value of a column of `rows`.
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]);
+    ///
+    /// # Errors
+    /// Why the push is refused: its workers are told. A function that refuses does so before it changes a row, for nothing
+    /// is undone.
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError>;
 
     /// Sums `sources[part][worker]` and updates in one pass over memory, or returns false having done nothing; then
-    /// the table sums first and calls [`update`](Self::update). Both ways must give the same bits.
+    /// the table sums first and calls [`update`](Self::update). Both ways must give the same bits. Only called with
+    /// [`Combine::Sum`].
     fn update_fused(&mut self, rows: &mut Rows<'_, V>, sources: &[&[&[V]]]) -> bool {
         let _ = (rows, sources);
         false

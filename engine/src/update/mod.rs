@@ -18,7 +18,7 @@ pub use builtin::{
     AdaGradFn, AdaGradParams, AdamFn, AdamParams, AddFn, AssignFn, ElasticNetFn, ElasticNetParams, FtrlFn,
     FtrlParams, MaxFn, MinFn, NoParams, ProxL1Fn, ProxL1Params, SgdFn, SgdParams,
 };
-pub use function::{Combine, ServerFn};
+pub use function::{Combine, ServerFn, UpdateError};
 pub use registry::{BoxedFn, Registry, parse_params};
 pub use rows::Rows;
 pub use view::CallView;

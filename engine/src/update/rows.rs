@@ -1,5 +1,7 @@
 //! The rows of one update, as columns of values.
 
+use std::convert::Infallible;
+
 use keyrange_kernels::sparse;
 
 use crate::table::{Pages, Slots, Value};
@@ -67,6 +69,23 @@ impl<'a, V: Value> Rows<'a, V> {
     /// # Panics
     /// When the function has fewer columns than `N`.
     pub fn apply<const N: usize, R>(&mut self, work: impl FnOnce([&mut [V]; N]) -> R) -> R {
+        match self.try_apply(|columns| Ok::<R, Infallible>(work(columns))) {
+            Ok(result) => result,
+        }
+    }
+
+    /// As [`apply`](Self::apply), for work that can fail: then rows that are not consecutive stay as they were, and of
+    /// consecutive ones, which are changed where they lie, whatever `work` left alone.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply).
+    pub fn try_apply<const N: usize, R, E>(
+        &mut self,
+        work: impl FnOnce([&mut [V]; N]) -> Result<R, E>,
+    ) -> Result<R, E> {
         if let Slots::Run { .. } = self.at {
             return work(self.contiguous().expect("a run is contiguous"));
         }
@@ -79,8 +98,10 @@ impl<'a, V: Value> Rows<'a, V> {
             self.gather(column, &mut array[..values]);
         }
         let result = work(arrays.each_mut().map(|array| &mut array[..values]));
-        for (column, array) in arrays.iter().enumerate() {
-            self.scatter(column, &array[..values]);
+        if result.is_ok() {
+            for (column, array) in arrays.iter().enumerate() {
+                self.scatter(column, &array[..values]);
+            }
         }
         *self.scratch = scratch;
         result

@@ -175,8 +175,8 @@ impl ServerFn<f32> for Unfused {
     fn state_columns(&self) -> usize {
         1
     }
-    fn update(&mut self, rows: &mut Rows<'_, f32>, parts: &[&[f32]]) {
-        self.0.update(rows, parts);
+    fn update(&mut self, rows: &mut Rows<'_, f32>, parts: &[&[f32]]) -> Result<(), UpdateError> {
+        self.0.update(rows, parts)
     }
 }
 
@@ -239,13 +239,14 @@ impl<V: Value> ServerFn<V> for Count {
     fn initial(&self, column: usize) -> V {
         if column == 1 { V::ONE } else { V::ZERO }
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         rows.apply(|[sum, count]| {
             for place in 0..sum.len() {
                 sum[place] += parts[0][place] - parts[1][place];
                 count[place] += V::ONE;
             }
         });
+        Ok(())
     }
     fn call(
         &mut self,

@@ -11,7 +11,7 @@ pub use keyrange::session::{Outbox, OutboxError, PeerId};
 pub use keyrange::shard::{PeerFault, ShardConfig, ShardCore};
 pub use keyrange::sim::Mailbox;
 pub use keyrange::table::{Aggregation, FunctionSpec, StoreKind, TableSpec, ValueType};
-pub use keyrange::update::{Registry, Rows, ServerFn};
+pub use keyrange::update::{Registry, Rows, ServerFn, UpdateError};
 pub use keyrange::worker::{
     BoundedDelay, Keys, Options, Outcome, SubmitError, TableHandle, Target, TaskError, TaskId, TaskState,
     WorkerConfig, WorkerCore,
@@ -27,12 +27,13 @@ impl ServerFn<f64> for Newton {
     fn push_parts(&self) -> usize {
         2
     }
-    fn update(&mut self, rows: &mut Rows<'_, f64>, parts: &[&[f64]]) {
+    fn update(&mut self, rows: &mut Rows<'_, f64>, parts: &[&[f64]]) -> Result<(), UpdateError> {
         rows.apply(|[weights]: [&mut [f64]; 1]| {
             for ((weight, g), u) in weights.iter_mut().zip(parts[0]).zip(parts[1]) {
                 *weight -= g / u;
             }
         });
+        Ok(())
     }
 }
 
@@ -49,9 +50,24 @@ impl Cluster {
         shards: usize,
         adjust: impl Fn(&mut WorkerConfig, &mut ShardConfig),
     ) -> Cluster {
+        Cluster::made(workers, shards, adjust, |_| {})
+    }
+
+    /// With server functions of the test's own.
+    pub fn with_registry(workers: usize, shards: usize, register: impl Fn(&mut Registry)) -> Cluster {
+        Cluster::made(workers, shards, |_, _| {}, register)
+    }
+
+    fn made(
+        workers: usize,
+        shards: usize,
+        adjust: impl Fn(&mut WorkerConfig, &mut ShardConfig),
+        register: impl Fn(&mut Registry),
+    ) -> Cluster {
         let map = Arc::new(RangeMap::even(1, KeyRange::ALL, shards).unwrap());
         let mut registry = Registry::with_builtins();
         registry.register_f64("newton", |_| Ok(Box::new(Newton)));
+        register(&mut registry);
         let registry = Arc::new(registry);
         let mut cluster = Cluster { workers: vec![], shards: vec![], up: vec![], down: vec![] };
         for shard in 0..shards {

@@ -8,7 +8,7 @@
 //! with the trust region and the active set of its authors' public solver.
 
 use keyrange::table::{Aggregation, CallError, FunctionSpec, StoreKind, TableSpec, ValueType};
-use keyrange::update::{CallView, Combine, Registry, Rows, ServerFn};
+use keyrange::update::{CallView, Combine, Registry, Rows, ServerFn, UpdateError};
 use serde::Deserialize;
 
 use super::protocol::{Begin, Page, Penalty, Phase, PhaseStats};
@@ -170,7 +170,7 @@ impl ServerFn<f64> for BlockProx {
         if column == 1 { self.penalty.radius_first } else { 0.0 }
     }
 
-    fn update(&mut self, rows: &mut Rows<'_, f64>, parts: &[&[f64]]) {
+    fn update(&mut self, rows: &mut Rows<'_, f64>, parts: &[&[f64]]) -> Result<(), UpdateError> {
         let (g, u) = (parts[0], parts[1]);
         rows.apply(|[w, radius]: [&mut [f64]; 2]| match self.begun.phase {
             Phase::Update => self.step(w, radius, g, u),
@@ -182,6 +182,7 @@ impl ServerFn<f64> for BlockProx {
                 }
             }
         });
+        Ok(())
     }
 
     fn call(&mut self, verb: &str, args: &[u8], view: &mut CallView<'_, f64>) -> Result<Vec<u8>, CallError> {
@@ -206,8 +207,9 @@ impl ServerFn<f64> for SumOverWorkers {
         Combine::Sum
     }
 
-    fn update(&mut self, rows: &mut Rows<'_, f64>, parts: &[&[f64]]) {
+    fn update(&mut self, rows: &mut Rows<'_, f64>, parts: &[&[f64]]) -> Result<(), UpdateError> {
         rows.scatter(0, parts[0]);
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use keyrange_kernels::{fused, update};
 
 use crate::table::Value;
-use crate::update::{Combine, Rows, ServerFn};
+use crate::update::{Combine, Rows, ServerFn, UpdateError};
 
 /// `assign`: the value pushed last; of an aggregated push, that of the highest worker.
 pub struct AssignFn;
@@ -15,8 +15,9 @@ impl<V: Value> ServerFn<V> for AssignFn {
     fn combine(&self) -> Combine {
         Combine::Each
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         rows.scatter(0, parts[0]);
+        Ok(())
     }
 }
 
@@ -27,8 +28,9 @@ impl<V: Value> ServerFn<V> for AddFn {
     fn name(&self) -> &str {
         "add"
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         rows.scatter_add(0, parts[0]);
+        Ok(())
     }
     fn update_fused(&mut self, rows: &mut Rows<'_, V>, sources: &[&[&[V]]]) -> bool {
         rows.apply(|[w]| fused::sum_add(w, sources[0]));
@@ -49,8 +51,9 @@ impl<V: Value> ServerFn<V> for MaxFn {
     fn combine(&self) -> Combine {
         Combine::Each
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         rows.apply(|[w]| update::max(w, parts[0]));
+        Ok(())
     }
 }
 
@@ -67,7 +70,8 @@ impl<V: Value> ServerFn<V> for MinFn {
     fn combine(&self) -> Combine {
         Combine::Each
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         rows.apply(|[w]| update::min(w, parts[0]));
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use keyrange_kernels::update::{self, AdaGrad, Adam, FtrlProximal, SgdMomentum};
 
 use super::{AdaGradParams, AdamParams, FtrlParams, SgdParams};
 use crate::table::Value;
-use crate::update::{Rows, ServerFn};
+use crate::update::{Rows, ServerFn, UpdateError};
 
 /// `sgd`: stochastic gradient descent, with momentum (one state column) if asked for.
 pub struct SgdFn(SgdParams);
@@ -35,12 +35,13 @@ impl<V: Value> ServerFn<V> for SgdFn {
     fn state_columns(&self) -> usize {
         usize::from(!self.is_plain())
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         if self.is_plain() {
             rows.apply(|[w]| update::sgd(w, parts[0], V::from_f64(self.0.rate)));
         } else {
             rows.apply(|[w, m]| update::sgd_momentum(w, m, parts[0], self.rule()));
         }
+        Ok(())
     }
     fn update_fused(&mut self, rows: &mut Rows<'_, V>, sources: &[&[&[V]]]) -> bool {
         if !self.is_plain() {
@@ -72,8 +73,9 @@ impl<V: Value> ServerFn<V> for AdaGradFn {
     fn state_columns(&self) -> usize {
         1
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         rows.apply(|[w, n]| update::adagrad(w, n, parts[0], self.rule()));
+        Ok(())
     }
     fn update_fused(&mut self, rows: &mut Rows<'_, V>, sources: &[&[&[V]]]) -> bool {
         rows.apply(|[w, n]| fused::sum_adagrad(w, n, sources[0], self.rule()));
@@ -110,7 +112,7 @@ impl<V: Value> ServerFn<V> for AdamFn {
     fn state_columns(&self) -> usize {
         3
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         let rule = self.rule();
         rows.apply(|[w, m, v, steps]| {
             let mut begin = 0;
@@ -124,6 +126,7 @@ impl<V: Value> ServerFn<V> for AdamFn {
                 begin += equal;
             }
         });
+        Ok(())
     }
 }
 
@@ -155,8 +158,9 @@ impl<V: Value> ServerFn<V> for FtrlFn {
     fn state_columns(&self) -> usize {
         2
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         rows.apply(|[w, z, n]| update::ftrl_proximal(w, z, n, parts[0], self.rule()));
+        Ok(())
     }
     fn update_fused(&mut self, rows: &mut Rows<'_, V>, sources: &[&[&[V]]]) -> bool {
         rows.apply(|[w, z, n]| fused::sum_ftrl(w, z, n, sources[0], self.rule()));

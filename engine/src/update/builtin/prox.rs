@@ -5,7 +5,7 @@ use keyrange_kernels::{prox, update};
 
 use super::{ElasticNetParams, ProxL1Params};
 use crate::table::Value;
-use crate::update::{Rows, ServerFn};
+use crate::update::{Rows, ServerFn, UpdateError};
 
 /// `prox_l1`: a proximal step for the L1 penalty in a diagonal metric. A push carries two arrays: the gradient and the
 /// curvature bound, both summed over workers.
@@ -26,9 +26,10 @@ impl<V: Value> ServerFn<V> for ProxL1Fn {
     fn push_parts(&self) -> usize {
         2
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         let (eta, lambda) = (V::from_f64(self.0.eta), V::from_f64(self.0.lambda));
         rows.apply(|[w]| prox::l1_diag(w, parts[0], parts[1], eta, lambda));
+        Ok(())
     }
     fn update_fused(&mut self, rows: &mut Rows<'_, V>, sources: &[&[&[V]]]) -> bool {
         let rule = ProxL1 { eta: V::from_f64(self.0.eta), lambda: V::from_f64(self.0.lambda) };
@@ -52,11 +53,12 @@ impl<V: Value> ServerFn<V> for ElasticNetFn {
     fn name(&self) -> &str {
         "elastic_net"
     }
-    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) {
+    fn update(&mut self, rows: &mut Rows<'_, V>, parts: &[&[V]]) -> Result<(), UpdateError> {
         let ElasticNetParams { rate, l1, l2 } = self.0;
         rows.apply(|[w]| {
             update::sgd(w, parts[0], V::from_f64(rate));
             prox::elastic_net(w, V::from_f64(rate * l1), V::from_f64(rate * l2));
         });
+        Ok(())
     }
 }
