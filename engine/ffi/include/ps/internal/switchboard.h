@@ -115,7 +115,7 @@ public:
         kr_reply_write(reply, answer.data(), answer.size());
         return code;
     }
-    static void update(void *, void *, void *const *, const void *const *, size_t) {}
+    static int32_t update(void *, void *, void *const *, const void *const *, size_t, kr_reply *) { return 0; }
 
 private:
     struct Answer {
