@@ -110,7 +110,7 @@ typedef struct kr_keys kr_keys;
 // The manager of a job whose nodes are other processes.
 typedef struct kr_manager kr_manager;
 
-// Where a call's answer is put together; valid during the call.
+// Where the answer of a server function is put together; valid during the call.
 typedef struct kr_reply kr_reply;
 
 // One worker of a job. One thread at a time may be in a call with it (another gets KR_MISUSE); which thread may change.
@@ -125,23 +125,36 @@ typedef void *(*kr_function_create)(void *context, const char *params_json);
 typedef void (*kr_function_destroy)(void *context, void *state);
 
 // Applies a push: `columns` has one array for each column, the parameters first, `parts` one for each array pushed, all of `values`
-// values of the function's type. The arrays are valid during the call. It runs on the server's thread: it must not block, throw, or
-// longjmp out.
-typedef void (*kr_function_update)(void *context,
-                                   void *state,
-                                   void *const *columns,
-                                   const void *const *parts,
-                                   size_t values);
+// values of the function's type. The arrays are valid during the call. 0 says that it is applied. Anything else refuses the push: its
+// worker gets KR_REFUSED with this number and what was given to kr_reply_write(). Refuse before a column is changed, for nothing is
+// undone. It runs on the server's thread: it must not block. An exception that
+// leaves it ends the process; longjmp must not.
+typedef int32_t (*kr_function_update)(void *context,
+                                      void *state,
+                                      void *const *columns,
+                                      const void *const *parts,
+                                      size_t values,
+                                      kr_reply *reply);
 
 // Answers a kr_call(): what it gives to kr_reply_write() is the answer, and 0 says that all went well. Anything else refuses the call,
 // with what was written as the reason. At most the job's frame size (a quarter of `kr_job.ring_bytes`, less 64) can be answered. It
-// runs on the server's thread, like the update: it must not block, throw, or longjmp out.
+// runs on the server's thread, like the update, and as little may it block or be left otherwise than by its end.
 typedef int32_t (*kr_function_call)(void *context,
                                     void *state,
                                     const char *verb,
                                     const void *arguments,
                                     size_t arguments_bytes,
                                     kr_reply *reply);
+
+// Takes one worker's part of an aggregated push into what the workers before it came to: `sums` and `parts` have one array for each
+// array pushed, all of `values` values. Anything but 0 refuses the push of all workers, which changes nothing then. Else as
+// kr_function_update, which gets what comes out.
+typedef int32_t (*kr_function_aggregate)(void *context,
+                                         void *state,
+                                         void *const *sums,
+                                         const void *const *parts,
+                                         size_t values,
+                                         kr_reply *reply);
 
 // A server function. Start from zeros, and set `size`.
 typedef struct {
@@ -169,6 +182,11 @@ typedef struct {
     void *context;
     // May be NULL: then kr_call() is refused.
     kr_function_call call;
+    // May be NULL: then the pushes of several workers for one time are summed, or applied one after the other if `apply_each`
+    // is not 0. With it, `apply_each` must be 0.
+    kr_function_aggregate aggregate;
+    // What each array is that the first worker's part is aggregated into (push_parts numbers); NULL is 0.
+    const double *neutral;
 } kr_function;
 
 // The size of a job. Start from kr_job_init(), or from zeros: but for `servers` and `workers`, 0 stands for the default.
@@ -241,7 +259,8 @@ typedef struct {
 typedef uint64_t kr_task;
 
 // Called once with the end of a request, from inside a later call with its worker and on that call's thread. `message` is valid
-// during the call; for KR_OK it is "". It must not use the same worker, must not throw, and must not longjmp out.
+// during the call; for KR_OK it is "". It must not use the same worker (KR_MISUSE). An exception
+// that leaves it ends the process; longjmp must not.
 typedef void (*kr_callback)(void *context, kr_task task, kr_status status, const char *message);
 
 // How a request is to be run. Zero everywhere but `size` starts it at once, without a deadline, at time 0. NULL for the struct
@@ -336,7 +355,7 @@ kr_status kr_functions_free(kr_functions *functions);
 kr_status kr_functions_add(kr_functions *functions,
                            const kr_function *function);
 
-// Adds bytes to the answer of the call under way.
+// Adds bytes to the answer of the call under way, or to the reason for refusing a push.
 // Since 0.1.
 kr_status kr_reply_write(kr_reply *reply, const void *bytes, size_t bytes_count);
 

@@ -7,13 +7,14 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::status::{Fault, guard, kr_status};
+use crate::status::{Fault, guard, kr_status, no_way_but_return};
 
 /// Called with one message, from any thread of the library, possibly from several at once. `level` is 1 (error) to 5 (trace).
-pub type kr_log = Option<unsafe extern "C" fn(context: *mut c_void, level: u32, message: *const c_char)>;
+pub type kr_log =
+    Option<unsafe extern "C-unwind" fn(context: *mut c_void, level: u32, message: *const c_char)>;
 
 struct Sink {
-    write: unsafe extern "C" fn(*mut c_void, u32, *const c_char),
+    write: unsafe extern "C-unwind" fn(*mut c_void, u32, *const c_char),
     context: *mut c_void,
     level: Level,
 }
@@ -53,7 +54,9 @@ impl<S: Subscriber> Layer<S> for Sink {
             event.record(&mut line);
             let text = CString::new(line.0.replace('\0', " ")).unwrap_or_default();
             // SAFETY: the caller gave this function for this context.
-            unsafe { (self.write)(self.context, number(level), text.as_ptr()) };
+            no_way_but_return("a kr_log", || unsafe {
+                (self.write)(self.context, number(level), text.as_ptr());
+            });
         }
     }
 }

@@ -9,7 +9,7 @@ use engine::worker::{Borrowed, BorrowedMut, Keys, Options, Part, PushArray, Targ
 use crate::handle::{place, sized, slice, text};
 use crate::keys::kr_select;
 use crate::memory::Blocks;
-use crate::status::{Fault, guard, kr_status};
+use crate::status::{Fault, guard, kr_status, no_way_but_return};
 use crate::table::{KR_F64, kr_table};
 use crate::worker::{Inner, enter, kr_worker, millis};
 
@@ -17,9 +17,15 @@ use crate::worker::{Inner, enter, kr_worker, millis};
 pub type kr_task = u64;
 
 /// Called once with the end of a request, from inside a later call with its worker and on that call's thread. `message` is valid
-/// during the call; for KR_OK it is "". It must not use the same worker, must not throw, and must not longjmp out.
+/// during the call; for KR_OK it is "". It must not use the same worker (KR_MISUSE). An exception
+/// that leaves it ends the process; longjmp must not.
 pub type kr_callback = Option<
-    unsafe extern "C" fn(context: *mut c_void, task: kr_task, status: kr_status, message: *const c_char),
+    unsafe extern "C-unwind" fn(
+        context: *mut c_void,
+        task: kr_task,
+        status: kr_status,
+        message: *const c_char,
+    ),
 >;
 
 /// How a request is to be run. Zero everywhere but `size` starts it at once, without a deadline, at time 0. NULL for the struct
@@ -91,7 +97,9 @@ unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Options, 
             };
             let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
             // SAFETY: the caller gave this function for this context, to be called from here.
-            unsafe { callback(context.pointer(), task.to_number(), status, text.as_ptr()) };
+            no_way_but_return("a kr_callback", || unsafe {
+                callback(context.pointer(), task.to_number(), status, text.as_ptr())
+            });
         }));
     }
     Ok(options)

@@ -148,6 +148,23 @@ pub fn guard(body: impl FnOnce() -> Result<kr_status, Fault>) -> kr_status {
     }
 }
 
+/// Runs a function of the caller's, which can be left by its return only: an exception of C++ that comes out of it would
+/// unwind frames that are not made for it, so the process ends there, with a line that says where to look. (What leaves by
+/// longjmp cannot be noticed.)
+pub fn no_way_but_return<R>(what: &str, function: impl FnOnce() -> R) -> R {
+    struct Left<'a>(&'a str);
+    impl Drop for Left<'_> {
+        fn drop(&mut self) {
+            eprintln!("keyrange: an exception left {}: catch it there and return an error instead", self.0);
+            std::process::abort();
+        }
+    }
+    let left = Left(what);
+    let result = function();
+    std::mem::forget(left);
+    result
+}
+
 /// The message of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -6,7 +6,7 @@ use engine::message::Values;
 use engine::worker::{Outcome, TaskId, TaskState};
 
 use crate::request::kr_task;
-use crate::status::{Fault, guard, kr_status};
+use crate::status::{Fault, guard, kr_status, no_way_but_return};
 use crate::worker::{Inner, enter, kr_worker, millis};
 
 /// Waits for the end of a request, at most `timeout_ms`, and says how it ended. KR_TIMED_OUT: it goes on, wait again. A request
@@ -80,8 +80,9 @@ pub unsafe extern "C" fn kr_cancel(worker: *mut kr_worker, task: kr_task) -> kr_
 
 /// Called with what a pull of existing keys found: `count` rising keys and their count x width values, of the table's type. Both are
 /// valid during the call.
-pub type kr_visit_found =
-    Option<unsafe extern "C" fn(context: *mut c_void, keys: *const u64, count: usize, values: *const c_void)>;
+pub type kr_visit_found = Option<
+    unsafe extern "C-unwind" fn(context: *mut c_void, keys: *const u64, count: usize, values: *const c_void),
+>;
 
 /// Waits for a kr_pull_existing(), at most `timeout_ms`, and calls `visit` once with what it found.
 /// Since 0.1.
@@ -102,14 +103,17 @@ pub unsafe extern "C" fn kr_wait_found(
             Values::F64(values) => values.as_ptr().cast(),
         };
         // SAFETY: the caller's promise; keys and values live until the end of this function.
-        unsafe { visit(context, outcome.keys.as_ptr(), outcome.keys.len(), values) };
+        no_way_but_return("a kr_visit_found", || unsafe {
+            visit(context, outcome.keys.as_ptr(), outcome.keys.len(), values);
+        });
         Ok(kr_status::KR_OK)
     })
 }
 
 /// Called with the answer of one shard. The bytes are valid during the call.
-pub type kr_visit_reply =
-    Option<unsafe extern "C" fn(context: *mut c_void, shard: u32, reply: *const c_void, reply_bytes: usize)>;
+pub type kr_visit_reply = Option<
+    unsafe extern "C-unwind" fn(context: *mut c_void, shard: u32, reply: *const c_void, reply_bytes: usize),
+>;
 
 /// Waits for a kr_call(), at most `timeout_ms`, and calls `visit` with each shard's answer, in the order of shards.
 /// Since 0.1.
@@ -127,7 +131,9 @@ pub unsafe extern "C" fn kr_wait_replies(
         let outcome = end(&mut *unsafe { enter(worker)? }, task, timeout_ms)?;
         for (shard, reply) in &outcome.replies {
             // SAFETY: the caller's promise; the reply lives until the end of this function.
-            unsafe { visit(context, *shard, reply.as_ptr().cast(), reply.len()) };
+            no_way_but_return("a kr_visit_reply", || unsafe {
+                visit(context, *shard, reply.as_ptr().cast(), reply.len());
+            });
         }
         Ok(kr_status::KR_OK)
     })
