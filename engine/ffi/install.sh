@@ -31,7 +31,7 @@ lib=$destdir$prefix/lib
 include=$destdir$prefix/include
 
 install -d "$include/ps/internal" "$include/dmlc" "$lib/pkgconfig" "$lib/cmake/Keyrange"
-install -m 644 "$here/include/keyrange.h" "$here/include/keyrange.hpp" "$include/"
+install -m 644 "$here/include/"keyrange*.h* "$include/"
 for folder in dmlc ps ps/internal; do install -m 644 "$here/include/$folder/"*.h "$include/$folder/"; done
 install -m 755 "$shared" "$lib/libkeyrange.so.$version"
 install -m 644 "$static" "$lib/libkeyrange.a"

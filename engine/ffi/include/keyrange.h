@@ -118,8 +118,8 @@ typedef struct kr_reply kr_reply;
 typedef struct kr_worker kr_worker;
 
 // Makes the state of one table on one server thread; `params_json` is what the table's description says ("null" if nothing). NULL
-// refuses the table.
-typedef void *(*kr_function_create)(void *context, const char *params_json);
+// refuses the table, with what was given to kr_reply_write() as the reason.
+typedef void *(*kr_function_create)(void *context, const char *params_json, kr_reply *reply);
 
 // Frees such a state.
 typedef void (*kr_function_destroy)(void *context, void *state);

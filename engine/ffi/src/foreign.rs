@@ -133,12 +133,15 @@ impl CFunction {
         let mut state = std::ptr::null_mut();
         if let Some(create) = described.create {
             let json = CString::new(params.to_string()).map_err(|error| error.to_string())?;
-            // SAFETY: the function was given for this.
+            let mut reason = Vec::<u8>::new();
+            let reply = (&raw mut reason).cast::<kr_reply>();
+            // SAFETY: the function was given for this; parameters and reply live during the call.
             state = no_way_but_return("kr_function.create", || unsafe {
-                create(described.context, json.as_ptr())
+                create(described.context, json.as_ptr(), reply)
             });
             if state.is_null() {
-                return Err(format!("the function refuses the parameters {params}"));
+                let reason = String::from_utf8_lossy(&reason);
+                return Err(format!("the function refuses the parameters {params}: {reason}"));
             }
         }
         Ok(CFunction { described: Arc::clone(described), state })

@@ -14,9 +14,14 @@ use crate::table::KR_F64;
 pub const KR_COLUMNS_MAX: u32 = 8;
 
 /// Makes the state of one table on one server thread; `params_json` is what the table's description says ("null" if nothing). NULL
-/// refuses the table.
-pub type kr_function_create =
-    Option<unsafe extern "C-unwind" fn(context: *mut c_void, params_json: *const c_char) -> *mut c_void>;
+/// refuses the table, with what was given to kr_reply_write() as the reason.
+pub type kr_function_create = Option<
+    unsafe extern "C-unwind" fn(
+        context: *mut c_void,
+        params_json: *const c_char,
+        reply: *mut kr_reply,
+    ) -> *mut c_void,
+>;
 
 /// Frees such a state.
 pub type kr_function_destroy = Option<unsafe extern "C-unwind" fn(context: *mut c_void, state: *mut c_void)>;

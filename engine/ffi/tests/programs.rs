@@ -148,8 +148,10 @@ fn the_cpp_layer_of_cpp17_and_later() {
     let place = install();
     for compiler in installed(&["g++", "clang++"]) {
         for standard in ["c++17", "c++20"] {
-            let program = build(&place, compiler, standard, &["layer.cpp"], false);
-            assert_eq!(run(&mut Command::new(program)), "layer: all as expected\n");
+            for name in ["layer", "function"] {
+                let program = build(&place, compiler, standard, &[&format!("{name}.cpp")], false);
+                assert_eq!(run(&mut Command::new(program)), format!("{name}: all as expected\n"));
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ enum { KEYS = 1000, LIMIT_MS = 20000 };
 
 static kr_cluster *cluster;
 
-/* A server function: w = max(w, value), and column 1 counts the pushes. */
-static void keep_max(void *context, void *state, void *const *columns, const void *const *parts, size_t values)
+/* A server function: w = max(w, value), and column 1 counts the pushes. Negative values are refused. */
+static int32_t keep_max(void *context, void *state, void *const *columns, const void *const *parts, size_t values, kr_reply *reply)
 {
     float *weights = (float *)columns[0];
     float *counts = (float *)columns[1];
@@ -17,18 +17,43 @@ static void keep_max(void *context, void *state, void *const *columns, const voi
     size_t at;
     EXPECT(context == &cluster && *(int *)state == 7);
     for (at = 0; at < values; at++) {
+        if (pushed[at] < 0) {
+            OK(kr_reply_write(reply, "a negative value", 16));
+            return 42;
+        }
+    }
+    for (at = 0; at < values; at++) {
         if (pushed[at] > weights[at])
             weights[at] = pushed[at];
         counts[at] += 1;
     }
+    return 0;
 }
 
-static void *make_state(void *context, const char *params)
+/* Combines the pushes of workers: the smaller value counts. Values above 1000 are refused, without a text. */
+static int32_t smaller(void *context, void *state, void *const *sums, const void *const *parts, size_t values, kr_reply *reply)
+{
+    size_t at;
+    (void)reply;
+    EXPECT(context == &cluster && *(int *)state == 7);
+    for (at = 0; at < values; at++) {
+        float *sum = (float *)sums[0] + at, value = ((const float *)parts[0])[at];
+        if (value > 1000)
+            return 43;
+        if (value < *sum)
+            *sum = value;
+    }
+    return 0;
+}
+
+static void *make_state(void *context, const char *params, kr_reply *reply)
 {
     int *state;
     EXPECT(context == &cluster);
-    if (strcmp(params, "{\"refuse\":true}") == 0)
+    if (strcmp(params, "{\"refuse\":true}") == 0) {
+        OK(kr_reply_write(reply, "as asked", 8));
         return NULL;
+    }
     state = (int *)malloc(sizeof *state);
     *state = 7;
     return state;
@@ -178,6 +203,47 @@ static void calls(kr_worker *worker, kr_table table)
     SAYS(KR_REFUSED, "only echo", kr_wait_replies(worker, task, LIMIT_MS, echoed, &sum));
 }
 
+/* What a server function refuses is told with its number and its text, and changes nothing. */
+static void refused(kr_worker *worker, kr_table table)
+{
+    float values[4] = {50, 50, -1, 50}, got[4];
+    const void *parts[1];
+    kr_select range = {NULL, 0, 3};
+    kr_task task;
+    parts[0] = values;
+    OK(kr_push(worker, table, range, parts, 1, 4, NULL, &task));
+    SAYS(KR_REFUSED, "a negative value (code 42)", kr_wait(worker, task, LIMIT_MS));
+    OK(kr_push_pull(worker, table, range, parts, 1, got, 4, NULL, &task));
+    SAYS(KR_REFUSED, "a negative value (code 42)", kr_wait(worker, task, LIMIT_MS));
+    OK(kr_pull(worker, table, range, got, 4, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    EXPECT(got[0] == 2 && got[3] == 8);
+}
+
+/* Two workers push; the function aggregates. */
+static void aggregated(kr_worker *worker, uint32_t rank)
+{
+    kr_table table = make_table(worker, 6, KR_F32, KR_ALL_WORKERS, "smaller");
+    float values[2] = {5, 9}, got[2];
+    const void *parts[1];
+    kr_select range = {NULL, 0, 1};
+    kr_options options = {sizeof(kr_options), 1, NULL, 0, 0, 0, NULL, NULL};
+    kr_task task;
+    parts[0] = values;
+    values[rank] += 100;
+    OK(kr_push_pull(worker, table, range, parts, 1, got, 2, &options, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    EXPECT(got[0] == 5 && got[1] == 9);
+    values[0] = rank == 0 ? 2000.0f : 900.0f;
+    options.time = 2;
+    OK(kr_push(worker, table, range, parts, 1, 2, &options, &task));
+    SAYS(KR_REFUSED, "code 43", kr_wait(worker, task, LIMIT_MS));
+    values[0] = -1;
+    options.time = 3;
+    OK(kr_push(worker, table, range, parts, 1, 2, &options, &task));
+    SAYS(KR_REFUSED, "a negative value", kr_wait(worker, task, LIMIT_MS));
+}
+
 static void compared(void)
 {
     const uint64_t same[] = {1, 5, 9}, other[] = {1, 6, 9}, run[] = {UINT64_MAX - 2, UINT64_MAX - 1, UINT64_MAX}, gap[] = {1, 2, 3};
@@ -237,13 +303,15 @@ static void *work(void *rank)
     OK(kr_wait(worker, task, LIMIT_MS));
     EXPECT(got[9] == 20);
     calls(worker, maxima);
+    refused(worker, maxima);
+    aggregated(worker, info.rank);
     if (info.rank == 1) {
         kr_table_spec spec;
         OK(kr_table_spec_init(&spec));
         spec.id = 5;
         spec.function = "keep_max";
         spec.params_json = "{\"refuse\": true}";
-        SAYS(KR_REFUSED, "refuses the parameters", kr_table_create(worker, &spec, LIMIT_MS, &sums));
+        SAYS(KR_REFUSED, "as asked", kr_table_create(worker, &spec, LIMIT_MS, &sums));
     }
     OK(kr_worker_finish(worker, LIMIT_MS));
     return NULL;
@@ -256,6 +324,7 @@ int main(void)
     kr_job job;
     pthread_t threads[2];
     uint32_t ranks[2] = {0, 1};
+    double neutral[1] = {1e30};
     int rank;
     OK(kr_abi_check(KR_ABI_VERSION));
     STATUS(KR_INVALID, kr_abi_check(KR_ABI_VERSION + 1));
@@ -272,6 +341,12 @@ int main(void)
     function.call = answer;
     function.context = &cluster;
     OK(kr_functions_add(functions, &function));
+    function.name = "smaller";
+    function.neutral = neutral;
+    function.aggregate = smaller;
+    OK(kr_functions_add(functions, &function));
+    function.apply_each = 1;
+    SAYS(KR_INVALID, "apply_each", kr_functions_add(functions, &function));
     OK(kr_job_init(&job, 2, 2));
     job.last_key = KEYS - 1;
     OK(kr_cluster_start(&job, functions, &cluster));
