@@ -12,6 +12,7 @@
 #ifndef KEYRANGE_HPP
 #define KEYRANGE_HPP
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -247,11 +248,8 @@ public:
     result<task> push(table<V> to, const keys &which, const std::vector<view<const V>> &parts, const options &how = {})
     {
         std::vector<const void *> pointers;
-        for (const view<const V> &part : parts) {
-            if (part.size() != parts[0].size())
-                return error(KR_INVALID, "the arrays of a push have one length");
-            pointers.push_back(part.data());
-        }
+        if (!same_length(parts, &pointers))
+            return error(KR_INVALID, "the arrays of a push have one length");
         std::size_t values = parts.empty() ? 0 : parts[0].size();
         return begin(how, [&](const kr_options *given, kr_task *id) {
             return kr_push(raw(), to.raw, which.select(), pointers.data(), pointers.size(), values, given, id);
@@ -275,6 +273,18 @@ public:
             return error(KR_INVALID, "what is pushed and what is pulled have one length");
         return begin(how, [&](const kr_options *given, kr_task *id) {
             return kr_push_pull(raw(), with.raw, which.select(), &part, 1, into.data(), into.size(), given, id);
+        });
+    }
+    /// The same for functions that take several arrays.
+    template <class V>
+    result<task> push_pull(table<V> with, const keys &which, const std::vector<view<const V>> &parts, view<V> into,
+                           const options &how = {})
+    {
+        std::vector<const void *> pointers;
+        if (!same_length(parts, &pointers) || parts.empty() || parts[0].size() != into.size())
+            return error(KR_INVALID, "what is pushed and what is pulled have one length");
+        return begin(how, [&](const kr_options *given, kr_task *id) {
+            return kr_push_pull(raw(), with.raw, which.select(), pointers.data(), pointers.size(), into.data(), into.size(), given, id);
         });
     }
     /// Pushes the row of one key; it is copied at once.
@@ -341,6 +351,14 @@ private:
 #endif
         }
     };
+
+    template <class V>
+    static bool same_length(const std::vector<view<const V>> &parts, std::vector<const void *> *pointers)
+    {
+        for (const view<const V> &part : parts)
+            pointers->push_back(part.data());
+        return std::all_of(parts.begin(), parts.end(), [&](const view<const V> &part) { return part.size() == parts[0].size(); });
+    }
 
     outcome told(kr_status status)
     {

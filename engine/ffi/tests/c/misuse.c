@@ -150,6 +150,6 @@ int main(void)
     SAYS(KR_MISUSE, "freed before", kr_poll(freed));
     OK(kr_cluster_join(cluster));
     SAYS(KR_MISUSE, "freed before", kr_cluster_join(cluster));
-    puts("misuse: all told");
+    puts("misuse: all as expected");
     return 0;
 }
