@@ -197,7 +197,9 @@ public:
     static result<worker> connect(const kr_member &member)
     {
         kr_worker *made = nullptr;
-        kr_status status = kr_worker_connect(&member, &made);
+        kr_status status = kr_abi_check(KR_ABI_VERSION);
+        if (status == KR_OK)
+            status = kr_worker_connect(&member, &made);
         if (status != KR_OK)
             return detail::last(status);
         return worker(made);
@@ -409,7 +411,9 @@ public:
     static result<cluster> start(const kr_job &job, kr_functions *functions = nullptr)
     {
         kr_cluster *made = nullptr;
-        kr_status status = kr_cluster_start(&job, functions, &made);
+        kr_status status = kr_abi_check(KR_ABI_VERSION);
+        if (status == KR_OK)
+            status = kr_cluster_start(&job, functions, &made);
         if (status != KR_OK)
             return detail::last(status);
         return cluster(made);

@@ -37,6 +37,12 @@ fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
+/// The number of a live handle of this kind: another one in every copy of this library in the process, for what lies behind a
+/// handle of another copy, maybe of another version, is not to be touched here.
+fn number_of<T: Kind>() -> u64 {
+    T::MAGIC ^ ((&raw const KEPT).addr() as u64) << 16
+}
+
 /// A kind of handle.
 pub trait Kind: Send + 'static {
     /// In texts, such as "kr_worker".
@@ -60,7 +66,7 @@ unsafe impl<T: Kind> Sync for Handle<T> {}
 impl<T: Kind> Handle<T> {
     /// Puts `value` behind a pointer; [`Handle::take`] is its end.
     pub fn into_raw(value: T) -> *mut Self {
-        let (magic, busy) = (AtomicU64::new(T::MAGIC), AtomicBool::new(false));
+        let (magic, busy) = (AtomicU64::new(number_of::<T>()), AtomicBool::new(false));
         Box::into_raw(Box::new(Handle { magic, busy, forks: forks(), value: UnsafeCell::new(Some(value)) }))
     }
 
@@ -77,13 +83,13 @@ impl<T: Kind> Handle<T> {
             return Err(Fault::misuse(format!("{name}: expected a handle, got {handle:p}, which is none")));
         }
         // SAFETY: the caller's promise: every kind of handle begins with its number, and freed ones are kept.
-        let magic = unsafe { (*handle.as_ptr().cast::<AtomicU64>()).load(Ordering::Acquire) };
-        match magic {
-            magic if magic == T::MAGIC => {}
+        let number = unsafe { (*handle.as_ptr().cast::<AtomicU64>()).load(Ordering::Acquire) };
+        match number {
+            live if live == number_of::<T>() => {}
             FREED => return Err(Fault::misuse(format!("{name} {handle:p} was freed before"))),
             _ => {
                 return Err(Fault::misuse(format!(
-                    "{name}: {handle:p} is a handle of another kind, or none"
+                    "{name}: {handle:p} is a handle of another kind, of another copy of the library, or none"
                 )));
             }
         }

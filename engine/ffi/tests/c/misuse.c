@@ -33,6 +33,30 @@ static void from_callback(void *context, kr_task task, kr_status status, const c
     ++*(int *)context;
 }
 
+/* A child cannot use, not even free, what it inherited, but a job of its own works. */
+static int anew(kr_cluster *inherited)
+{
+    const float one = 1;
+    kr_job job;
+    kr_cluster *cluster;
+    kr_worker *mine;
+    kr_table_spec spec;
+    kr_table its;
+    kr_task task;
+    SAYS(KR_MISUSE, "fork", kr_cluster_join(inherited));
+    SAYS(KR_MISUSE, "fork", kr_worker_finish(worker, LIMIT_MS));
+    OK(kr_job_init(&job, 1, 1));
+    OK(kr_cluster_start(&job, NULL, &cluster));
+    OK(kr_cluster_worker(cluster, 0, &mine));
+    OK(kr_table_spec_init(&spec));
+    OK(kr_table_create(mine, &spec, LIMIT_MS, &its));
+    OK(kr_push_one(mine, its, 1, &one, LIMIT_MS, &task));
+    OK(kr_wait(mine, task, LIMIT_MS));
+    OK(kr_worker_finish(mine, LIMIT_MS));
+    OK(kr_cluster_join(cluster));
+    return 43;
+}
+
 int main(void)
 {
     kr_job job;
@@ -140,6 +164,10 @@ int main(void)
         if (child == 0)
             _exit(kr_poll(worker) == KR_MISUSE && strstr(kr_last_error(), "fork") != NULL ? 42 : 1);
         EXPECT(waitpid(child, &code, 0) == child && WIFEXITED(code) && WEXITSTATUS(code) == 42);
+        child = fork();
+        if (child == 0)
+            _exit(anew(cluster));
+        EXPECT(waitpid(child, &code, 0) == child && WIFEXITED(code) && WEXITSTATUS(code) == 43);
     }
 
     freed = worker;
