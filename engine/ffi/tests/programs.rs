@@ -102,6 +102,21 @@ fn a_job_of_several_processes() {
     }
 }
 
+/// For packages: the files lie below DESTDIR, and name the prefix without it.
+#[test]
+fn an_installation_can_be_staged() {
+    let stage = install().join("stage");
+    let mut command = Command::new("sh");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh"));
+    command.arg("--from").arg(std::env::current_exe().unwrap().parent().unwrap());
+    run(command.args(["--prefix", "/opt/keyrange", "--destdir"]).arg(&stage));
+    let text = std::fs::read_to_string(stage.join("opt/keyrange/lib/pkgconfig/keyrange.pc")).unwrap();
+    assert!(text.starts_with("prefix=/opt/keyrange\n"), "{text}");
+    let shared = stage.join("opt/keyrange/lib/libkeyrange.so");
+    assert!(std::fs::canonicalize(shared).unwrap().is_file());
+    std::fs::remove_dir_all(stage).unwrap();
+}
+
 /// Nothing is read that was not written, nothing is used after its end, nothing is lost.
 #[test]
 fn valgrind_finds_nothing() {
