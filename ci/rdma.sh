@@ -39,7 +39,7 @@ check_layout
 choose_accelerator
 
 # Our own programs, with the libraries of this host's C library where those are newer than the guest's.
-readonly suites=(shm tcp verbs verbs_killed)
+readonly suites=(shm tcp verbs verbs_killed verbs_hostile)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
