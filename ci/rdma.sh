@@ -39,7 +39,7 @@ check_layout
 choose_accelerator
 
 # Our own programs, with the libraries of this host's C library where those are newer than the guest's.
-readonly suites=(shm tcp verbs verbs_killed verbs_hostile)
+readonly suites=(shm tcp verbs verbs_killed verbs_hostile faults)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
@@ -50,7 +50,7 @@ stage_programs() {
     local tests=()
     for suite in "${suites[@]}"; do tests+=(--test "$suite"); done
     # The last line of each artefact message names the program.
-    built=$(cargo test --quiet --release -p keyrange-transport "${tests[@]}" --no-run --message-format=json)
+    built=$(cargo test --quiet --release -p keyrange-transport -p keyrange "${tests[@]}" --no-run --message-format=json)
     for suite in "${suites[@]}"; do
         cp "$(sed -n "s|.*\"name\":\"$suite\".*\"executable\":\"\([^\"]*\)\".*|\1|p" <<<"$built")" "$stage/test-$suite"
     done
@@ -82,7 +82,7 @@ for job in "${jobs[@]}"; do
     echo "--- $job, on $accelerator"
     boots=boot
     [[ $job != pair_* ]] || boots=boot_pair
-    "$boots" 300 "$stage" || status=$?
+    "$boots" 240 "$stage" || status=$?
     echo "--- $job: exit code $status, $((SECONDS - began)) s"
     ((status == 0)) || failed+=("$job")
 done

@@ -4,7 +4,8 @@
 readonly alone_seconds_max=10
 
 # boot_pair SECONDS FOLDER: both guests run /job/run, which finds its side, 1 or 2, in $guest_side. Where one prints "switch off
-# guest N", guest N is switched off: QEMU ends at once and the guest hears nothing. Then the other has a few seconds to end.
+# guest N", guest N is switched off: QEMU ends at once and the guest hears nothing. Then the other has a few seconds to end. A
+# guest that fails takes the other with it.
 # Returns the exit code of a guest that failed, 0 if none did; that of a guest switched off is of no interest.
 boot_pair() {
     local net status=0 side
@@ -28,6 +29,7 @@ run_side() {
         -netdev "dgram,id=net,local.type=unix,local.path=$net/$1,remote.type=unix,remote.path=$net/$((3 - $1))" \
         -device "virtio-net-pci,netdev=net,mac=52:54:00:09:01:0$1,romfile=" | sed -u "s/^/guest $1: /" || code=${PIPESTATUS[0]}
     echo "$code" >"$net/status.$1"
+    [[ -e $net/off.$1 ]] || explain_status "$2" "$code" >/dev/null || echo "guest $1 failed: switch off guest $((3 - $1))"
 }
 
 # Hands the guests' lines on, and does what they ask. From a switch-off on, each line tells its time.
@@ -42,7 +44,7 @@ switch_off_on_demand() {
         [[ $line =~ 'switch off guest '([12]) ]] || continue
         side=${BASH_REMATCH[1]}
         touch "$net/off.$side"
-        kill "$(<"$net/pid.$side")"
+        kill "$(<"$net/pid.$side")" || true
         off=$EPOCHREALTIME
     done
     [[ -n $off ]] || return 0
