@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # What: the carriers on real verbs: boots Debian's kernel with Soft-RoCE (rdma_rxe) in a QEMU guest and runs there what
-#       ci/rdma/*.job say: the carrier conformance suite, faults, a training job and perftest beside our own bench.
+#       ci/rdma/*.job say: the carrier conformance suite, faults, a training job and perftest beside our own bench. Jobs named
+#       pair_* run in two guests joined by a network: servers in one, workers in the other, lost packets, lost machines.
 # Why: RDMA code that never ran is broken; no card is needed to run it, only a kernel that has verbs.
-# Run time: 2 min with everything cached; the first run fetches 110 MB. Needs apt-get, dpkg and xz, and no root; where
+# Run time: 3 min with everything cached; the first run fetches 110 MB. Needs apt-get, dpkg and xz, and no root; where
 #       they are missing it is skipped, and says so. Downloads stay under ${CARGO_TARGET_DIR:-target}/rdma-guest.
-#   bash ci/rdma.sh                  every job
-#   bash ci/rdma.sh smoke            the named jobs
-#   bash ci/rdma.sh -- 'COMMANDS'     a command of your own in the guest (our programs lie in its working directory)
+#   bash ci/rdma.sh                       every job
+#   bash ci/rdma.sh smoke train           the named jobs
+#   bash ci/rdma.sh pair                  the jobs of two guests
+#   bash ci/rdma.sh -- 'COMMANDS'          commands of your own in the guest (our programs lie in its working directory)
+#   bash ci/rdma.sh pair -- 'COMMANDS'     the same in both of two guests; $guest_side is 1 or 2
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +17,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 cache=$target/rdma-guest
 source ci/rdma/packages.sh
 source ci/rdma/guest.sh
+source ci/rdma/pair.sh
 source ci/rdma/layout.sh
 
 skip() { echo "skipped: $*"; exit 0; }
@@ -35,7 +39,7 @@ check_layout
 choose_accelerator
 
 # Our own programs, with the libraries of this host's C library where those are newer than the guest's.
-readonly suites=(shm tcp verbs verbs_killed)
+readonly suites=(shm tcp verbs verbs_killed verbs_hostile faults)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
@@ -46,7 +50,7 @@ stage_programs() {
     local tests=()
     for suite in "${suites[@]}"; do tests+=(--test "$suite"); done
     # The last line of each artefact message names the program.
-    built=$(cargo test --quiet --release -p keyrange-transport "${tests[@]}" --no-run --message-format=json)
+    built=$(cargo test --quiet --release -p keyrange-transport -p keyrange "${tests[@]}" --no-run --message-format=json)
     for suite in "${suites[@]}"; do
         cp "$(sed -n "s|.*\"name\":\"$suite\".*\"executable\":\"\([^\"]*\)\".*|\1|p" <<<"$built")" "$stage/test-$suite"
     done
@@ -61,15 +65,14 @@ stage_programs() {
 
 stage_programs
 cp ci/rdma/*.job "$stage/"
-if [[ ${1:-} == -- ]]; then
-    shift
-    jobs=(own)
-    printf '%s\n' "$*" >"$stage/own.job"
-elif (($# > 0)); then
-    jobs=("$@")
-else
-    jobs=(smoke carrier train doctor perftest)
-fi
+readonly alone=(smoke carrier train doctor perftest) pairs=(pair_train pair_server)
+case "$*" in
+    '') jobs=("${alone[@]}" "${pairs[@]}") ;;
+    pair) jobs=("${pairs[@]}") ;;
+    '-- '*) jobs=(own) && shift && printf '%s\n' "$*" >"$stage/own.job" ;;
+    'pair -- '*) jobs=(pair_own) && shift 2 && printf '%s\n' "$*" >"$stage/pair_own.job" ;;
+    *) jobs=("$@") ;;
+esac
 
 failed=()
 for job in "${jobs[@]}"; do
@@ -77,7 +80,9 @@ for job in "${jobs[@]}"; do
     cp "$stage/$job.job" "$stage/run"
     began=$SECONDS status=0
     echo "--- $job, on $accelerator"
-    boot 300 "$stage" || status=$?
+    boots=boot
+    [[ $job != pair_* ]] || boots=boot_pair
+    "$boots" 240 "$stage" || status=$?
     echo "--- $job: exit code $status, $((SECONDS - began)) s"
     ((status == 0)) || failed+=("$job")
 done

@@ -68,19 +68,35 @@ choose_accelerator() {
 # boot SECONDS FOLDER: runs the guest with FOLDER as /job until its script /job/run has ended; the guest's exit code is
 # this function's. 124: the time was up; 125: the guest failed to come up or died without a word.
 boot() {
-    local overlay status=0
+    local status=0
+    make_initrd "$2"
+    run_guest "$1" "$(nproc)" '' || status=$?
+    explain_status "$1" "$status"
+}
+
+# Everything the guests boot from: the base and FOLDER as /job.
+make_initrd() {
+    local overlay
     overlay=$(mktemp -d)
     mkdir "$overlay/job"
-    cp -a "$2"/. "$overlay/job/"
+    cp -a "$1"/. "$overlay/job/"
     # mktemp makes folders for one user; in the guest there may be others.
     chmod 755 "$overlay" "$overlay/job"
     { cat "$cache/base.cpio"; pack "$overlay"; } >"$cache/initrd.cpio"
     rm -rf "$overlay"
-    timeout --foreground "$1" "${qemu[@]}" -accel "$accelerator" -cpu max -M q35 -smp "$(nproc)" -m 2048 -nodefaults -display none -vga none \
+}
+
+# run_guest SECONDS PROCESSORS KERNEL-OPTION QEMU-OPTIONS...: boots one guest; returns QEMU's exit code, or 124.
+run_guest() {
+    timeout --foreground "$1" "${qemu[@]}" -accel "$accelerator" -cpu max -M q35 -smp "$2" -m 2048 -nodefaults -display none -vga none \
         -no-reboot -serial stdio -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
         -kernel "$cache/kernel/vmlinux" -initrd "$cache/initrd.cpio" \
-        -append "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off" </dev/null | tr -d '\r' || status=${PIPESTATUS[0]}
-    ((status != 124)) || { echo "error: the guest did not end within $1 s"; return 124; }
-    ((status % 2 == 1)) || { echo "error: the guest ended without a result (qemu's exit code $status)"; return 125; }
-    return $((status / 2))
+        -append "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off $3" "${@:4}" </dev/null | sed -u 's|\r$||' || return "${PIPESTATUS[0]}"
+}
+
+# explain_status SECONDS STATUS: the guest's exit code, made of what run_guest returned (see init). QEMU itself fails with 1.
+explain_status() {
+    (($2 != 124)) || { echo "error: the guest did not end within $1 s"; return 124; }
+    (($2 > 1 && $2 % 2 == 1)) || { echo "error: the guest ended without a result (qemu's exit code $2)"; return 125; }
+    return $(($2 / 2 - 1))
 }

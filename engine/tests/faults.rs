@@ -1,6 +1,8 @@
 //! Jobs over links that drop, double, delay, reorder and kill: everything still counts exactly once.
 
 mod common;
+#[path = "../../transport/tests/rdma/mod.rs"]
+mod rdma;
 
 use keyrange::client::{Mending, Worker};
 use keyrange::key_list::KeyList;
@@ -58,4 +60,12 @@ fn a_job_over_lossy_shared_memory_sums_exactly() {
 #[test]
 fn a_job_over_lossy_tcp_links_that_are_killed_sums_exactly() {
     run(CarrierWish::Tcp, &format!("{LOSSY},kill=2000"));
+}
+
+/// In the guest of ci/rdma.sh, where there is a device.
+#[test]
+fn a_job_over_lossy_verbs_links_that_are_killed_sums_exactly() {
+    if rdma::usable() {
+        run(CarrierWish::Verbs, &format!("{LOSSY},kill=2000"));
+    }
 }

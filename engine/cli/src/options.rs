@@ -54,7 +54,7 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// A duration like 500ms or 20s.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("expected a duration like 20s: {error}"))
 }
 

@@ -22,18 +22,28 @@ pub enum Purpose {
     Manager,
     /// A worker's frames to the server's shard of this local number.
     Shard(u32),
+    /// `keyrange doctor` tries what this host and another one have together. Managers and servers hang up on it.
+    Examination,
 }
+
+/// No shard has such a number.
+const EXAMINATION: u32 = u32::MAX;
 
 impl Purpose {
     fn code(self) -> u32 {
         match self {
             Purpose::Manager => 0,
             Purpose::Shard(local) => local.saturating_add(1),
+            Purpose::Examination => EXAMINATION,
         }
     }
 
     fn from_code(code: u32) -> Self {
-        code.checked_sub(1).map_or(Purpose::Manager, Purpose::Shard)
+        match code {
+            0 => Purpose::Manager,
+            EXAMINATION => Purpose::Examination,
+            code => Purpose::Shard(code - 1),
+        }
     }
 }
 

@@ -149,6 +149,8 @@ fn welcome(door: Door, commands: Commands) -> Welcome {
     Arc::new(move |stream: Stream| {
         let command = match door.admit(&stream, None, 0, false, Instant::now() + HANDSHAKE_DEADLINE) {
             Ok(visitor) if visitor.purpose == Purpose::Manager => Command::Accepted(stream),
+            // It has learnt what it came for: that a manager answers here, and how fast.
+            Ok(visitor) if visitor.purpose == Purpose::Examination => return,
             Ok(visitor) => Command::Refused(format!("{}: wants {:?}", stream.peer(), visitor.purpose)),
             Err(error) => Command::Refused(format!("{}: {error}", stream.peer())),
         };

@@ -2,12 +2,18 @@
 //!
 //! Each part looks at one thing ([`rdma`], [`memory`], [`processors`], [`network`]) and returns findings: a pure judgement of
 //! facts read before, so that it can be tested with facts of other machines. Nothing is changed, and nothing needs root.
+//!
+//! With another machine there are two doctors: [`visit`] is their conversation, [`pair`] judges which carrier the two would
+//! choose, [`peer`] makes findings of both.
 
 mod cgroup;
 mod memory;
 mod network;
+mod pair;
+pub mod peer;
 mod processors;
 mod rdma;
+mod visit;
 
 use std::fmt;
 
