@@ -9,7 +9,7 @@ use super::device::{Access, Device, Domain, Registration};
 use super::exchange::{Address, Remote};
 use super::ffi::{self, number as n};
 use super::memory::{Mailbox, register_ring};
-use super::queue_pair::{QueuePair, RECEIVE_DEPTH, RECEIVED, SEND_DEPTH};
+use super::queue_pair::{QueuePair, RECEIVE_BATCH, RECEIVE_DEPTH, RECEIVED, SEND_DEPTH};
 use super::wire::Signal;
 use crate::link::{LinkEnd, WORD_BYTES};
 use crate::ring::MappedRing;
@@ -50,6 +50,8 @@ pub(super) struct Endpoint {
     positions: Box<[u64; SEND_DEPTH as usize]>,
     /// Stream position that the peer's memory is known to have.
     arrived: u64,
+    /// Receives used and not yet posted anew.
+    received: usize,
 }
 
 impl Endpoint {
@@ -77,6 +79,7 @@ impl Endpoint {
             signaled: 0,
             positions: Box::new([0; SEND_DEPTH as usize]),
             arrived: 0,
+            received: 0,
         })
     }
 
@@ -252,13 +255,17 @@ impl Endpoint {
                 return Err(self.end_of(done));
             }
             if done.wr_id == RECEIVED {
-                ended(self.queue_pair.receive())?;
+                self.received += 1;
                 arrivals.immediates[arrivals.count] = u32::from_be(done.imm_data);
                 arrivals.count += 1;
             } else {
                 self.completed = done.wr_id;
                 self.arrived = self.positions[((done.wr_id - 1) % u64::from(SEND_DEPTH)) as usize];
             }
+        }
+        while self.received >= RECEIVE_BATCH {
+            self.received -= RECEIVE_BATCH;
+            ended(self.queue_pair.receive())?;
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ const QUIET_ROUNDS: u32 = 1 << 14;
 /// Every so many of these rounds, what was released is told to the peer. A credit is a request to the device, so a pause
 /// between two messages must not be one.
 const IDLE_ROUNDS: u32 = 1 << 10;
+/// Rounds of [`Link::progress`] between looks at the completions. A poll of an idle link is then one load; what a frame that
+/// lands waits for is looked up at once ([`Link::try_recv`]).
+const LOOK_ROUNDS: u32 = 8;
 /// Rounds after which requests that did not ask for a completion are followed by one that does.
 const SILENT_ROUNDS: u32 = 16;
 /// Requests a record takes, its answer to a sleeper included.
@@ -76,6 +79,7 @@ pub struct VerbsLink {
     pub(super) owes_wake: bool,
     pub(super) owes_close: bool,
     pub(super) lack: Lack,
+    pub(super) rounds: u32,
     pub(super) quiet_rounds: u32,
     pub(super) silent_rounds: u32,
     pub(super) stats: LinkStats,
@@ -111,6 +115,7 @@ impl VerbsLink {
             owes_wake: false,
             owes_close: false,
             lack: Lack::Nothing,
+            rounds: 0,
             quiet_rounds: 0,
             silent_rounds: 0,
             stats: LinkStats::default(),
@@ -196,22 +201,31 @@ impl VerbsLink {
         word.load(Ordering::Acquire) != 0
     }
 
+    /// The ring's form of the next record's word, if the record is known to have landed entirely.
+    #[inline]
+    fn landed_word(&self) -> Option<u64> {
+        let position = self.inward.position();
+        // SYNC POINT: commit. The device placed the record's contents before the word, for they are an earlier WRITE, or
+        // before the completion that made it `landed`.
+        let wire = self.inward.memory().word(position).load(Ordering::Acquire);
+        if position < self.landed { Some(decode_landed_word(wire)) } else { decode_word(wire) }
+    }
+
     /// Turns a landed word into the ring's form, which the consumer polls. False if none has landed.
     #[inline]
     fn ripen(&mut self) -> Result<bool, LinkEnd> {
-        let word = self.inward.memory().word(self.inward.position());
-        // SYNC POINT: commit. The device placed the record's contents before the word, for they are an earlier WRITE.
-        let wire = word.load(Ordering::Acquire);
-        let landed = self.inward.position() < self.landed;
-        let Some(ripe) = (if landed { Some(decode_landed_word(wire)) } else { decode_word(wire) }) else {
-            return Ok(false);
-        };
+        let mut ripe = self.landed_word();
+        if ripe.is_none() && self.frame_waits() && self.look() {
+            // It began to land, and its signal may be here by now.
+            ripe = self.landed_word();
+        }
+        let Some(ripe) = ripe else { return Ok(false) };
         if (ripe as u32) < WORD_BYTES as u32 {
             let text = format!("frame length: expected at least {WORD_BYTES}, got {}", ripe as u32);
             return Err(self.fail(LinkEnd::Protocol(text)));
         }
         // Nobody else writes here before the record is released.
-        word.store(ripe, Ordering::Relaxed);
+        self.inward.memory().word(self.inward.position()).store(ripe, Ordering::Relaxed);
         Ok(true)
     }
 }
@@ -256,7 +270,10 @@ impl Link for VerbsLink {
     }
 
     fn progress(&mut self) -> Result<(), LinkEnd> {
-        self.look();
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.rounds.is_multiple_of(LOOK_ROUNDS) {
+            self.look();
+        }
         self.quiet_rounds += 1;
         if self.quiet_rounds.is_multiple_of(IDLE_ROUNDS) {
             // A producer that spins for room is not left waiting for the rest of an eighth of the ring.

@@ -14,10 +14,13 @@ use super::{LinkLayer, VerbsError};
 /// Requests that may wait for completion. 128 records in flight are more than a link of 100 Gbit/s holds.
 pub(super) const SEND_DEPTH: u32 = 256;
 /// Signals of the peer that may wait to be looked at...
-pub(super) const RECEIVE_DEPTH: u32 = 64;
+pub(super) const RECEIVE_DEPTH: u32 = 256;
 /// ...of which so many may tell of frames, for that is how many a side sends before it knows that they were received. Of others
 /// it never has more than five under way: two questions, two answers, the close (see `link`).
-pub(super) const LANDINGS: usize = 48;
+pub(super) const LANDINGS: usize = 240;
+/// Receives are posted anew when so many have been used.
+pub(super) const RECEIVE_BATCH: usize = 8;
+const _: () = assert!(LANDINGS + 5 + RECEIVE_BATCH <= RECEIVE_DEPTH as usize);
 /// Marks the completion of a receive.
 pub(super) const RECEIVED: u64 = u64::MAX;
 
@@ -121,7 +124,7 @@ impl QueuePair {
         let access = n::ACCESS_REMOTE_WRITE;
         let port_num = domain.device.port();
         this.advance(ffi::QpAttr { qp_access_flags: access, port_num, ..Default::default() })?;
-        for _ in 0..RECEIVE_DEPTH {
+        for _ in 0..RECEIVE_DEPTH as usize / RECEIVE_BATCH {
             this.receive()?;
         }
         Ok(this)
@@ -174,13 +177,18 @@ impl QueuePair {
         Ok(())
     }
 
-    /// Posts a receive for one signal of the peer: it carries no bytes.
+    /// Posts receives for [`RECEIVE_BATCH`] signals of the peer: they carry no bytes.
     pub(super) fn receive(&mut self) -> Result<(), VerbsError> {
-        let mut request =
-            ffi::RecvWr { wr_id: RECEIVED, next: ptr::null_mut(), sg_list: ptr::null_mut(), num_sge: 0 };
-        let mut bad = ptr::null_mut();
-        // SAFETY: the queue pair is alive; the request names no memory and is copied by the call.
-        check("ibv_post_recv", unsafe { (self.post_receive)(self.qp.as_ptr(), &mut request, &mut bad) })
+        let mut requests = [const {
+            ffi::RecvWr { wr_id: RECEIVED, next: ptr::null_mut(), sg_list: ptr::null_mut(), num_sge: 0 }
+        }; RECEIVE_BATCH];
+        for i in 1..RECEIVE_BATCH {
+            requests[i - 1].next = &raw mut requests[i];
+        }
+        let (mut bad, first) = (ptr::null_mut(), requests.as_mut_ptr());
+        // SAFETY: the queue pair is alive; the requests are linked in order, end with a null, name no memory and are copied by
+        // the call.
+        check("ibv_post_recv", unsafe { (self.post_receive)(self.qp.as_ptr(), first, &mut bad) })
     }
 
     /// Posts requests in one go.

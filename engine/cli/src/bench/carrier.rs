@@ -14,6 +14,7 @@ use super::limits::{
 };
 use super::options::{LinkCarrier, MeasureArgs, Pattern, SweepArgs};
 use super::peer::{Peer, open, open_ring};
+use super::perftest;
 use super::report::{digits, gigabytes, median, median_ratio, rate, size, table, time, write_json};
 use super::turn::{Turn, latency_histogram, measure};
 use crate::failure::Failure;
@@ -56,14 +57,18 @@ pub struct CarrierArgs {
 
 /// Round trips of one size. CPU times are of both sides' threads.
 #[derive(Serialize)]
-struct RoundTrip {
-    message_bytes: usize,
-    mean_ns: f64,
-    p50_ns: u64,
-    p90_ns: u64,
-    p99_ns: u64,
-    p999_ns: u64,
-    max_ns: u64,
+pub struct RoundTrip {
+    pub message_bytes: usize,
+    /// Trips that were timed one by one.
+    pub timed: u64,
+    pub mean_ns: f64,
+    pub stdev_ns: f64,
+    pub min_ns: u64,
+    pub p50_ns: u64,
+    pub p90_ns: u64,
+    pub p99_ns: u64,
+    pub p999_ns: u64,
+    pub max_ns: u64,
     cpu_ns: f64,
     peer_cpu_ns: f64,
     ping_pong_ns: f64,
@@ -73,9 +78,13 @@ struct RoundTrip {
 
 /// A stream of one size.
 #[derive(Serialize)]
-struct Stream {
-    message_bytes: usize,
-    messages_per_second: f64,
+pub struct Stream {
+    pub message_bytes: usize,
+    /// Messages of all repetitions.
+    pub messages: u64,
+    /// The median and the best repetition.
+    pub messages_per_second: f64,
+    pub messages_per_second_max: f64,
     bytes_per_second: f64,
     cpu_ns: f64,
     peer_cpu_ns: f64,
@@ -88,6 +97,7 @@ struct Stream {
 #[derive(Serialize)]
 struct Figures {
     carrier: String,
+    reading: &'static str,
     cores: [usize; 2],
     clock_read_ns: f64,
     round_trips: Vec<RoundTrip>,
@@ -122,6 +132,9 @@ pub fn run_carrier(args: &CarrierArgs) -> anyhow::Result<()> {
     let name = link.kind().to_string();
     let figures = Bench { link: link.as_mut(), peer, sweep, rounds, cores, tcp }.run(&name)?;
     print(&figures);
+    if args.carrier == LinkCarrier::Verbs {
+        print!("{}", perftest::table(&figures.round_trips, &figures.streams));
+    }
     write_json("keyrange bench carrier", &args.measure, args, &figures)
 }
 
@@ -140,6 +153,7 @@ impl<L: Link + ?Sized> Bench<'_, L> {
     fn run(mut self, carrier: &str) -> anyhow::Result<Figures> {
         let mut figures = Figures {
             carrier: carrier.to_owned(),
+            reading: if self.sweep.untouched { "nobody reads them" } else { "the receiver reads every byte" },
             cores: self.cores,
             clock_read_ns: clock_read_ns(),
             round_trips: Vec::new(),
@@ -173,7 +187,8 @@ impl<L: Link + ?Sized> Bench<'_, L> {
         let mut messages = self.sweep.messages.unwrap_or(16);
         let mut spent = Duration::ZERO;
         loop {
-            let turn = Turn { reply, in_place: self.sweep.in_place, message_bytes, messages };
+            let SweepArgs { in_place, untouched, .. } = *self.sweep;
+            let turn = Turn { reply, in_place, untouched, message_bytes, messages };
             let [wall_ns, ..] = self.turn(turn, None)?;
             spent += Duration::from_nanos(wall_ns as u64);
             if self.sweep.messages.is_none() {
@@ -206,7 +221,10 @@ impl<L: Link + ?Sized> Bench<'_, L> {
         let at = |quantile| latencies.value_at_quantile(quantile);
         Ok(RoundTrip {
             message_bytes,
+            timed: latencies.len(),
             mean_ns: median(&walls),
+            stdev_ns: latencies.stdev(),
+            min_ns: latencies.min(),
             p50_ns: at(0.5),
             p90_ns: at(0.9),
             p99_ns: at(0.99),
@@ -245,7 +263,9 @@ impl<L: Link + ?Sized> Bench<'_, L> {
         let messages_per_second = median(&rates);
         Ok(Stream {
             message_bytes,
+            messages: turn.messages * u64::from(self.rounds),
             messages_per_second,
+            messages_per_second_max: rates.iter().copied().fold(0.0, f64::max),
             bytes_per_second: messages_per_second * message_bytes as f64,
             cpu_ns: median(&cpus),
             peer_cpu_ns: median(&peer_cpus),
@@ -301,7 +321,7 @@ fn print(figures: &Figures) {
         println!("{rows}");
     }
     if !figures.streams.is_empty() {
-        println!("\nStreams (the receiver reads every byte)");
+        println!("\nStreams ({})", figures.reading);
         let mut rows =
             table(&["bytes", "messages", "payload", "CPU here", "CPU there", "copy", "limit", "of limit"]);
         for row in &figures.streams {

@@ -4,7 +4,7 @@
 //! printed. Nothing is measured here that a job would do otherwise: the same links, the same servers.
 //!
 //! Read `options` (what can be asked), `limits` (what the machine can do), `turn` (what two sides do with a link), `peer`
-//! (the second process), then `carrier`, `push_pull` (with `growth` over its reports) and `kernels`; `report` prints.
+//! (the second process), then `carrier` (`perftest` prints it in another manner), `push_pull` (with `growth` over its reports) and `kernels`; `report` prints.
 
 mod carrier;
 mod growth;
@@ -12,6 +12,7 @@ mod kernels;
 mod limits;
 mod options;
 mod peer;
+mod perftest;
 mod push_pull;
 mod report;
 mod turn;
@@ -33,7 +34,8 @@ enum What {
     /// lines between the same cores plus a copy of the message each way, and for a stream what two cores hand over
     /// through memory of the ring's size with one flag per quarter; `copy` is one core copying the same messages.
     Ring(carrier::RingArgs),
-    /// A link as the engine uses it, over a carrier of choice; the limit of tcp is a bare pair of spinning sockets
+    /// A link as the engine uses it, over a carrier of choice; the limit of tcp is a bare pair of spinning sockets; verbs prints its
+    /// figures also in the manner of ib_write_lat and ib_write_bw
     Carrier(carrier::CarrierArgs),
     /// A server process and one or more worker processes: pushes and pulls of keys, lists and ranges
     ///

@@ -146,6 +146,10 @@ pub struct SweepArgs {
     #[arg(long, env = "KEYRANGE_BENCH_IN_PLACE")]
     pub in_place: bool,
 
+    /// Neither fill messages nor read them: what the link alone moves, as ib_write_lat and ib_write_bw measure it
+    #[arg(long, env = "KEYRANGE_BENCH_UNTOUCHED", conflicts_with = "in_place")]
+    pub untouched: bool,
+
     /// Measure only this
     #[arg(long, env = "KEYRANGE_BENCH_ONLY", value_name = "PATTERN")]
     pub only: Option<Pattern>,

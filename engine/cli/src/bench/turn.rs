@@ -29,6 +29,8 @@ pub struct Turn {
     pub reply: bool,
     /// Fill the messages where the peer reads them.
     pub in_place: bool,
+    /// Neither fill nor read them.
+    pub untouched: bool,
     /// Payload of one message.
     pub message_bytes: usize,
     /// How many.
@@ -41,8 +43,8 @@ impl Turn {
 
     /// For the control socket.
     pub fn to_bytes(self) -> [u8; Self::WIRE_BYTES] {
-        let words =
-            [u64::from(self.reply) | u64::from(self.in_place) << 1, self.message_bytes as u64, self.messages];
+        let flags = u64::from(self.reply) | u64::from(self.in_place) << 1 | u64::from(self.untouched) << 2;
+        let words = [flags, self.message_bytes as u64, self.messages];
         let mut wire = [0; Self::WIRE_BYTES];
         for (place, word) in wire.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
@@ -53,8 +55,8 @@ impl Turn {
     /// From the control socket.
     pub fn from_bytes(wire: &[u8; Self::WIRE_BYTES]) -> Turn {
         let word = |at: usize| u64::from_le_bytes(wire.as_chunks::<8>().0[at]);
-        let (reply, in_place) = (word(0) & 1 != 0, word(0) & 2 != 0);
-        Turn { reply, in_place, message_bytes: word(1) as usize, messages: word(2) }
+        let [reply, in_place, untouched] = [1, 2, 4].map(|flag| word(0) & flag != 0);
+        Turn { reply, in_place, untouched, message_bytes: word(1) as usize, messages: word(2) }
     }
 }
 
@@ -101,7 +103,7 @@ impl<'a, L: Link + ?Sized> Side<'a, L> {
         let mut at = 0;
         loop {
             let end = self.turn.message_bytes.min(at + self.frame_payload_max);
-            if self.turn.in_place {
+            if self.turn.in_place || self.turn.untouched {
                 self.fill_frame(end - at)?
             } else {
                 self.send_frame(at, end)?
@@ -140,6 +142,7 @@ impl<'a, L: Link + ?Sized> Side<'a, L> {
     fn fill_frame(&mut self, bytes: usize) -> anyhow::Result<()> {
         loop {
             match self.link.try_claim(WORD_BYTES + bytes) {
+                Ok(_) if self.turn.untouched => break,
                 Ok(place) => break place.fill(1),
                 Err(SendError::Full) => {}
                 Err(error) => return Err(error.into()),
@@ -184,7 +187,7 @@ impl<'a, L: Link + ?Sized> Side<'a, L> {
             }
             if keep {
                 self.message[at..end].copy_from_slice(payload);
-            } else {
+            } else if !self.turn.untouched {
                 black_box(sum(payload));
             }
             self.link.release(frame);
@@ -250,7 +253,7 @@ pub fn answer<L: Link + ?Sized>(link: &mut L, turn: Turn) -> anyhow::Result<Dura
     let mut side = Side::new(link, turn);
     let cpu = thread_cpu();
     for _ in 0..turn.messages {
-        side.receive_message(turn.reply)?;
+        side.receive_message(turn.reply && !turn.untouched)?;
         if turn.reply {
             side.send_message()?;
         }
