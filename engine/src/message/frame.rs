@@ -171,6 +171,8 @@ impl<'a> Frame<'a> {
             || (existing && (cached || contiguous))
             || (existing && !matches!(self.kind, Kind::Pull | Kind::Values))
             || (after && self.kind != Kind::Pull)
+            || (flags & Flags::SUBSCRIBE != 0 && (existing || self.kind != Kind::Pull))
+            || (self.kind == Kind::Rows && flags != 0)
             || (self.is_lent() && (!matches!(self.kind, Kind::Push | Kind::PushPull) || header.parts == 0))
             || (self.kind == Kind::Values && (cached || contiguous));
         if strange {

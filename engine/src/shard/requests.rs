@@ -159,6 +159,9 @@ impl ShardCore {
         if !declares && slot.spec.aggregation == Aggregation::AllWorkers {
             return self.contribute(rank, frame, out);
         }
+        if !declares && slot.clocks.is_some() {
+            return self.push_clocked(rank, frame, out);
+        }
         if frame.kind == Kind::Push && header.key_count == 1 && header.flags == Flags::CONTIGUOUS {
             // The cheap road of one key: nothing is allocated here.
             let at = slot.resolve_one(header.first, true)?;
@@ -193,7 +196,11 @@ impl ShardCore {
             self.answer(rank, Reply::Existing { header: *header }, out);
             return Ok(());
         }
-        let located = self.locate(frame, false)?;
+        let subscribes = header.flags & Flags::SUBSCRIBE != 0;
+        let located = self.locate(frame, subscribes)?;
+        if subscribes {
+            self.subscribe(rank, header.table, &located)?;
+        }
         if header.flags & Flags::AFTER_TIME != 0 && !self.is_finished(header.table, header.time)? {
             return self.park(rank, frame, located);
         }
@@ -204,6 +211,9 @@ impl ShardCore {
 
     fn is_finished(&mut self, table: u16, time: u64) -> Result<bool, Refusal> {
         let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
+        if let Some(clocks) = &slot.clocks {
+            return Ok(clocks.least() >= time);
+        }
         if slot.spec.aggregation != Aggregation::AllWorkers {
             let text = format!("table {table} applies pushes at once; no update of it ever finishes");
             return Err(Refusal::new(RefusalCode::Mismatch, text));
@@ -259,6 +269,8 @@ impl ShardCore {
         match serde_json::from_slice(frame.payload()).map_err(wrong)? {
             Control::Create(spec) => self.create_table(spec).map_err(Refusal::table)?,
             Control::Freeze { table } => self.freeze(table)?,
+            Control::Restream { table, generation } => self.restream(rank, table, generation)?,
+            Control::Reached { table, time } => self.reached(table, time)?,
             Control::Drop { table } => self.drop_table(table),
         }
         self.record(rank, sequence, Outcome::Applied);
@@ -322,7 +334,7 @@ fn check_list(keys: &[Key], range: KeyRange) -> Result<(), Refusal> {
 }
 
 /// Applies the frame's values at once; without value arrays there is nothing more to do.
-fn apply(
+pub(super) fn apply(
     table: &mut AnyTable,
     frame: &Frame<'_>,
     at: &Resolved,
