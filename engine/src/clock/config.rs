@@ -154,6 +154,14 @@ pub enum ClockError {
         /// Who is behind, or what else is known.
         waits_for: String,
     },
+    /// A server answered nonsense.
+    #[error("shard {shard} answered nonsense: {text}")]
+    Answer {
+        /// Index of the shard.
+        shard: u32,
+        /// Expected and got.
+        text: String,
+    },
     /// A request was impossible.
     #[error(transparent)]
     Submit(#[from] SubmitError),

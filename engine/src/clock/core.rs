@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::{ClockError, ClockedConfig};
+use super::range_clock::RangeClock;
 use super::rows::Rows;
 use super::streams::Streams;
 use crate::history::{Event, Recorder};
 use crate::key_list::KeyList;
-use crate::key_range::Key;
+use crate::key_range::{Key, KeyRange};
 use crate::message::{Control, Element};
 use crate::session::Outbox;
 use crate::table::Aggregation;
-use crate::worker::{Keys, Options, RowsFrame, TableHandle, TaskId, TaskState, WorkerCore};
+use crate::worker::{Keys, Options, Outcome, RowsFrame, TableHandle, TaskId, TaskState, WorkerCore};
 
 /// What a table has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +41,10 @@ pub struct ClockedCore<V: Element> {
     rows: Rows<V>,
     /// Closed clocks under way, oldest first.
     pushes: VecDeque<TaskId>,
+    /// What a predecessor of this worker had done, and whether that is known: a replacement must ask.
+    before: RangeClock,
+    knows_before: bool,
+    asks_before: Option<TaskId>,
     /// Rows asked for.
     pull: Option<(TaskId, KeyList)>,
     restream: Option<TaskId>,
@@ -80,6 +85,9 @@ impl<V: Element> ClockedCore<V> {
             clock: 0,
             rows: Rows::new(all),
             pushes: VecDeque::new(),
+            before: RangeClock::new(KeyRange::ALL),
+            knows_before: core.config().epoch == 0,
+            asks_before: None,
             pull: None,
             restream: None,
             streams: Streams::new(core.map().shards()),
@@ -130,6 +138,12 @@ impl<V: Element> ClockedCore<V> {
         out: &mut dyn Outbox,
     ) -> Result<bool, ClockError> {
         self.poll(core)?;
+        if !self.knows_before {
+            if self.asks_before.is_none() {
+                self.asks_before = Some(core.clock(self.table, Options::default(), out)?);
+            }
+            return Ok(false);
+        }
         let oldest = self.config.staleness.oldest_at(self.clock);
         let mut wanted = Vec::new();
         let mut is_late = false;
@@ -182,6 +196,9 @@ impl<V: Element> ClockedCore<V> {
             result?;
             self.pushes.pop_front();
         }
+        if let Some(result) = self.asks_before.and_then(|task| core.take(task)) {
+            self.learn_before(result?, core)?;
+        }
         if let Some(result) = self.restream.and_then(|task| core.take(task)) {
             result?;
             self.restream = None;
@@ -192,7 +209,8 @@ impl<V: Element> ClockedCore<V> {
             let values = outcome.values.as_slice::<V>().unwrap_or(&[]);
             let (clock, width) = (outcome.clock.unwrap_or(0), self.table.width as usize);
             for (&key, row) in list.as_slice().iter().zip(values.chunks_exact(width)) {
-                self.rows.put(key, row, clock, self.clock);
+                let is_held = self.before.get(key) > Some(self.clock);
+                self.rows.put(key, row, clock, self.clock, is_held);
                 if self.config.eager {
                     self.rows.subscribe(key);
                 }
@@ -206,11 +224,12 @@ impl<V: Element> ClockedCore<V> {
 
     fn take_in(&mut self, frame: RowsFrame) {
         let (rows, stats, width) = (&mut self.rows, &mut self.stats, self.table.width as usize);
+        let clock = self.clock;
         self.streams.take_in(frame, |frame| {
             let values = frame.values.as_slice::<V>().unwrap_or(&[]);
             stats.rows_pushed += frame.keys.len() as u64;
             for (&key, row) in frame.keys.iter().zip(values.chunks_exact(width)) {
-                rows.put(key, row, frame.clock, frame.own_clock);
+                rows.put(key, row, frame.clock, frame.own_clock, frame.own_clock > clock);
             }
         });
     }
@@ -257,6 +276,26 @@ impl<V: Element> ClockedCore<V> {
         Ok(&row.values[..self.width])
     }
 
+    /// A replacement takes over from its predecessor: what that did is in the rows that come.
+    fn learn_before(&mut self, outcome: Outcome, core: &WorkerCore) -> Result<(), ClockError> {
+        self.asks_before = None;
+        for (shard, bytes) in outcome.replies {
+            let last = core.map().range_of(shard as usize).last();
+            self.before
+                .set_bytes(&bytes, last)
+                .map_err(|text| ClockError::Answer { shard, text })?;
+        }
+        self.knows_before = true;
+        Ok(())
+    }
+
+    /// The clock up to which a predecessor of this worker had done everything: a program that can begin there may as well
+    /// do its clocks over again, for what was counted once is not counted again. 0 for a worker that replaces nobody;
+    /// known to a replacement after its first fetch.
+    pub fn done_before(&self) -> u64 {
+        self.before.min()
+    }
+
     /// Adds `delta` to a row. It is part of the row for this worker at once, and for everybody when the clock is closed.
     ///
     /// # Errors
@@ -265,9 +304,13 @@ impl<V: Element> ClockedCore<V> {
         if delta.len() != self.width {
             return Err(ClockError::Width { expected: self.width, got: delta.len() });
         }
-        self.rows.add(key, 0, delta);
+        if !self.knows_before {
+            return Err(ClockError::Fetching { clock: self.clock });
+        }
+        let is_held = self.before.get(key) > Some(self.clock);
+        self.rows.add(key, 0, delta, is_held);
         if self.config.audit {
-            self.rows.add(key, self.width + self.rank, &[V::ONE]);
+            self.rows.add(key, self.width + self.rank, &[V::ONE], is_held);
         }
         if let Some(recorder) = &mut self.recorder {
             recorder.note(&Event::Inc { key, clock: self.clock });
@@ -282,7 +325,7 @@ impl<V: Element> ClockedCore<V> {
     /// [`ClockError::Fetching`] while rows are on their way; [`ClockError::Submit`].
     pub fn close(&mut self, core: &mut WorkerCore, out: &mut dyn Outbox) -> Result<(), ClockError> {
         self.poll(core)?;
-        if self.pull.is_some() {
+        if self.pull.is_some() || !self.knows_before {
             return Err(ClockError::Fetching { clock: self.clock });
         }
         let (keys, values) = self.rows.close(self.clock + 1);

@@ -95,6 +95,31 @@ impl RangeClock {
         Some(upper)
     }
 
+    /// First key and time of each interval, 16 bytes each, little endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let words = self.intervals.iter().flat_map(|&(first, time)| [first, time]);
+        words.flat_map(u64::to_le_bytes).collect()
+    }
+
+    /// Takes over the times that another clock told with [`RangeClock::to_bytes`], for its keys up to `last`.
+    ///
+    /// # Errors
+    /// What was expected instead, in words.
+    pub fn set_bytes(&mut self, bytes: &[u8], last: Key) -> Result<(), String> {
+        let (told, rest) = bytes.as_chunks::<16>();
+        if !rest.is_empty() || told.is_empty() {
+            return Err(format!("expected intervals of a clock of 16 bytes each, got {} bytes", bytes.len()));
+        }
+        let number = |word: &[u8]| u64::from_le_bytes(word.try_into().unwrap_or_default());
+        let told: Vec<(Key, u64)> = told.iter().map(|one| (number(&one[..8]), number(&one[8..]))).collect();
+        for (index, &(first, time)) in told.iter().enumerate() {
+            let end = told.get(index + 1).map_or(Some(last), |&(next, _)| next.checked_sub(1));
+            let range = end.and_then(|end| KeyRange::new(first, end).ok());
+            self.set(range.ok_or_else(|| format!("expected rising keys, got {first} out of order"))?, time);
+        }
+        Ok(())
+    }
+
     /// Which interval holds `key`, a key of the span.
     fn at(&self, key: Key) -> usize {
         self.intervals.partition_point(|&(first, _)| first <= key) - 1
@@ -159,6 +184,9 @@ mod tests {
             if let Some(part) = clock.restricted(probe) {
                 prop_assert_eq!(part.pieces(KeyRange::ALL).collect::<Vec<_>>(), pieces);
             }
+            let mut copy = RangeClock::new(span);
+            copy.set_bytes(&clock.to_bytes(), span.last()).unwrap();
+            prop_assert_eq!(&copy, &clock);
             let mut lower = clock.clone();
             let upper = lower.split_off(FIRST + 20).unwrap();
             prop_assert_eq!(lower.span().last() + 1, upper.span().first());

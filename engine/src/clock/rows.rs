@@ -52,25 +52,27 @@ impl<V: Element> Rows<V> {
         self.row(key).subscribed = true;
     }
 
-    /// Adds to the values of a row from value `at` on.
-    pub fn add(&mut self, key: Key, at: usize, delta: &[V]) {
+    /// Adds to the increments of a row from value `at` on, and to its values unless those hold that already.
+    pub fn add(&mut self, key: Key, at: usize, delta: &[V], is_held: bool) {
         let width = self.width;
         let row = self.row(key);
         let is_first = row.open.is_empty();
         if is_first {
             row.open.resize(width, V::ZERO);
         }
-        for (values, delta) in [&mut row.values[at..], &mut row.open[at..]].into_iter().zip([delta; 2]) {
-            values.iter_mut().zip(delta).for_each(|(value, &delta)| *value += delta);
+        row.open[at..].iter_mut().zip(delta).for_each(|(value, &delta)| *value += delta);
+        if !is_held {
+            row.values[at..].iter_mut().zip(delta).for_each(|(value, &delta)| *value += delta);
         }
         if is_first {
             self.touched.push(key);
         }
     }
 
-    /// A row has come that holds all increments at clocks below `clock`, and the own ones of the clocks up to `own_clock`.
+    /// A row has come that holds all increments at clocks below `clock`, and the own ones of the clocks up to `own_clock`; those
+    /// of the clock at hand only if `is_held` (a predecessor made them).
     /// It replaces one of an earlier clock; of two of the same clock the first stays, for nobody knows which is newer.
-    pub fn put(&mut self, key: Key, values: &[V], clock: u64, own_clock: u64) {
+    pub fn put(&mut self, key: Key, values: &[V], clock: u64, own_clock: u64, is_held: bool) {
         let row = self.row(key);
         row.closed.retain(|&(of, _)| of > own_clock);
         if row.clock.is_some_and(|had| had >= clock) {
@@ -79,7 +81,8 @@ impl<V: Element> Rows<V> {
         row.clock = Some(clock);
         row.values.clear();
         row.values.extend_from_slice(values);
-        for increments in row.closed.iter().map(|(_, values)| values).chain([&row.open]) {
+        let open = (!is_held).then_some(&row.open);
+        for increments in row.closed.iter().map(|(_, values)| values).chain(open) {
             row.values.iter_mut().zip(increments).for_each(|(value, &delta)| *value += delta);
         }
     }

@@ -142,7 +142,7 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Flags { got: header.flags, kind: header.kind });
         }
         match self.kind {
-            Kind::Ack | Kind::NeedKeys if self.bytes.len() != HEADER_BYTES => {
+            Kind::Ack | Kind::NeedKeys | Kind::Clock if self.bytes.len() != HEADER_BYTES => {
                 Err(DecodeError::Length { expected: HEADER_BYTES, got: self.bytes.len() })
             }
             Kind::Call if header.key_count as usize > VERB_BYTES_MAX => {

@@ -78,6 +78,8 @@ pub enum Kind {
     Call = 4,
     /// Create, freeze or drop a table; answered by Ack.
     Control = 5,
+    /// Where is this worker's clock of a clocked table; answered by Reply, intervals of (u64 first key, u64 clock).
+    Clock = 6,
     /// `key_count` requests from `sequence` on are done.
     Ack = 16,
     /// Values of the keys asked for.
@@ -102,6 +104,7 @@ impl Kind {
             3 => Kind::PushPull,
             4 => Kind::Call,
             5 => Kind::Control,
+            6 => Kind::Clock,
             16 => Kind::Ack,
             17 => Kind::Values,
             18 => Kind::Reply,

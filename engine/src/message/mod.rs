@@ -42,7 +42,7 @@
 //!         receiver has now is what there was at `time`, or newer)
 //!
 //! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments
-//! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys: nothing
+//! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys, Clock: nothing
 //! ```
 //!
 //! One key travels as the contiguous range of itself: two cache lines for a push.

@@ -15,7 +15,7 @@ use super::streams::{Bits, Stream, slots_of};
 use super::tables::TableSlot;
 use crate::clock::{RangeClock, behind};
 use crate::key_range::{Key, KeyRange};
-use crate::message::{Element, Frame, Kind, RefusalCode};
+use crate::message::{Element, Frame, HEADER_BYTES, Kind, RefusalCode};
 use crate::session::{Outbox, Outcome, PeerId};
 use crate::table::{Aggregation, AnyTable, Table};
 
@@ -221,6 +221,7 @@ impl ShardCore {
             let text = format!("only workers of the job can subscribe, got worker {rank}");
             return Err(Refusal::new(RefusalCode::Limit, text));
         };
+        stream.follow();
         for (slot, key) in slots_of(&located.at).zip(keys_of(located)) {
             stream.subscribe(slot);
             let place = slot as usize;
@@ -244,6 +245,22 @@ impl ShardCore {
         Ok(())
     }
 
+    /// Tells a worker where its clock is.
+    pub(super) fn tell_clock(
+        &mut self,
+        rank: u32,
+        frame: &Frame<'_>,
+        out: &mut dyn Outbox,
+    ) -> Result<(), Stop> {
+        let (id, limit) = (frame.header.table, self.config.frame_bytes_max - HEADER_BYTES);
+        let slot = self.slot(id).ok_or_else(|| Refusal::no_table(id))?;
+        let clocks = slot.clocks.as_ref().ok_or_else(|| not_clocked(id))?;
+        let clock = clocks.workers.get(rank as usize).map(RangeClock::to_bytes).unwrap_or_default();
+        let answer = if clock.len() > limit { Err(Refusal::too_large(clock.len(), limit)) } else { Ok(clock) };
+        self.conclude_call(rank, frame.header.sequence, answer, out);
+        Ok(())
+    }
+
     /// Whether all workers' clocks are at `time`; the refusal names those that are not.
     pub(super) fn reached(&mut self, table: u16, time: u64) -> Result<(), Refusal> {
         let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
@@ -258,7 +275,7 @@ impl ShardCore {
 impl TableSlot {
     fn note_changed(&mut self, located: &Located) {
         if let Some(clocks) = &mut self.clocks
-            && clocks.streams.iter().any(Stream::has_subscribed)
+            && clocks.streams.iter().any(Stream::is_followed)
         {
             slots_of(&located.at).for_each(|slot| clocks.dirty.set(slot));
         }

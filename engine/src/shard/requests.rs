@@ -73,6 +73,7 @@ impl ShardCore {
             Kind::Push | Kind::PushPull => self.push(rank, frame, out),
             Kind::Pull => self.pull(rank, frame, out),
             Kind::Call => self.call(rank, frame, out),
+            Kind::Clock => self.tell_clock(rank, frame, out),
             _ => self.control(rank, frame),
         };
         self.conclude(rank, frame, result, out)
@@ -248,19 +249,27 @@ impl ShardCore {
             Ok(bytes) => Ok(bytes),
             Err(error) => Err(Refusal::new(RefusalCode::Function, error.to_string())),
         };
+        self.conclude_call(rank, header.sequence, answer, out);
+        Ok(())
+    }
+
+    /// Answers a call, and remembers the answer.
+    pub(super) fn conclude_call(
+        &mut self,
+        rank: u32,
+        sequence: u64,
+        answer: Result<Vec<u8>, Refusal>,
+        out: &mut dyn Outbox,
+    ) {
         // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
-        self.record(rank, header.sequence, Outcome::Applied);
+        self.record(rank, sequence, Outcome::Applied);
         if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
-            session.remember_answer(header.sequence, answer.clone());
+            session.remember_answer(sequence, answer.clone());
         }
         match answer {
-            Ok(bytes) => {
-                let (kind, sequence) = (Kind::Reply, header.sequence);
-                self.answer(rank, Reply::Bytes { kind, sequence, aux: 0, bytes }, out);
-            }
-            Err(refusal) => self.refuse(rank, header.sequence, refusal, out),
+            Ok(bytes) => self.answer(rank, Reply::Bytes { kind: Kind::Reply, sequence, aux: 0, bytes }, out),
+            Err(refusal) => self.refuse(rank, sequence, refusal, out),
         }
-        Ok(())
     }
 
     fn control(&mut self, rank: u32, frame: &Frame<'_>) -> Result<(), Stop> {

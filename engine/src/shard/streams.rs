@@ -71,25 +71,29 @@ pub(super) struct Stream {
     number: u32,
     subscribed: Bits,
     pending: Bits,
-    has_subscribed: bool,
+    is_followed: bool,
     /// Something is to be sent, if only the clock.
     owes: bool,
 }
 
 impl Stream {
-    pub fn subscribe(&mut self, slot: u32) {
-        self.subscribed.set(slot);
-        self.has_subscribed = true;
+    /// From now on the worker hears of the table's clock, and of the rows it subscribes to.
+    pub fn follow(&mut self) {
+        self.is_followed = true;
     }
 
-    pub fn has_subscribed(&self) -> bool {
-        self.has_subscribed
+    pub fn subscribe(&mut self, slot: u32) {
+        self.subscribed.set(slot);
+    }
+
+    pub fn is_followed(&self) -> bool {
+        self.is_followed
     }
 
     /// The least clock has advanced, and `dirty` changed meanwhile. True if a reply must be queued for it.
     pub fn advance(&mut self, dirty: &Bits) -> bool {
         self.pending.add_common(dirty, &self.subscribed);
-        self.has_subscribed && !std::mem::replace(&mut self.owes, true)
+        self.is_followed && !std::mem::replace(&mut self.owes, true)
     }
 
     /// Begins anew, with all rows. True if a reply must be queued for it.
@@ -99,7 +103,7 @@ impl Stream {
         }
         (self.generation, self.number) = (generation, 0);
         self.pending = self.subscribed.clone();
-        self.has_subscribed && !std::mem::replace(&mut self.owes, true)
+        self.is_followed && !std::mem::replace(&mut self.owes, true)
     }
 }
 

@@ -186,6 +186,18 @@ impl WorkerCore {
         self.submit(Kind::Call, table, what, Vec::new(), Sink::default(), options, out)
     }
 
+    /// Asks every shard where this worker's clock of a clocked table is; see [`Kind::Clock`] for the answers. A worker that
+    /// replaced another finds what that one had done.
+    pub fn clock(
+        &mut self,
+        table: TableHandle,
+        options: Options,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        let what = What::Call(Target::All, String::new(), Vec::new());
+        self.submit(Kind::Clock, table, what, Vec::new(), Sink::default(), options, out)
+    }
+
     /// Asks every shard to create, freeze or drop a table.
     pub fn control(
         &mut self,

@@ -49,7 +49,7 @@ impl WorkerCore {
             body.into.resize(values);
         }
         task.remaining = body.pieces.len() as u32;
-        let is_call = matches!(body.kind, Kind::Call | Kind::Control);
+        let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Clock);
         for (piece, to) in body.pieces.iter().enumerate() {
             let unsent = Unsent { task: id, piece: piece as u32, is_call };
             self.sessions[to.shard as usize].unsent.push_back(unsent);

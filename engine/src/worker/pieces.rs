@@ -91,7 +91,8 @@ impl Body {
         let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
         let arrays = self.parts.len().max(1);
         let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);
-        let collects = self.kind != Kind::Pull && self.table.aggregation.counts_times();
+        // Every shard hears of a time that counts, and of who wants to hear of its clock.
+        let collects = self.table.aggregation.counts_times() && (self.kind != Kind::Pull || self.subscribe);
         self.pieces = match &self.what {
             What::Keys(Keys::List(list)) => {
                 let range = if collects { Some(KeyRange::ALL) } else { list.span() };
@@ -113,7 +114,7 @@ impl Body {
                 (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
             }
         };
-        if collects && self.table.aggregation == Aggregation::Clocked {
+        if self.kind == Kind::Push && self.table.aggregation == Aggregation::Clocked {
             self.divide_ranges();
         }
         self.number_chunks();
