@@ -160,14 +160,17 @@ impl ShardCore {
                 Err(TableError::Spec { table: spec.id, text })
             };
         }
-        let slot = TableSlot::create(spec, self.config.owned, &self.registry)?;
+        let mut slot = TableSlot::create(spec, self.config.owned, &self.registry)?;
+        slot.count_clocks(self.config.owned, self.config.workers);
         self.put_slot(slot);
         Ok(())
     }
 
     /// Adds a table made elsewhere (with a server function no registry knows), replacing one of the same number.
     pub fn add_table(&mut self, table: AnyTable) {
-        self.put_slot(TableSlot::with_table(table.spec().clone(), table, None));
+        let mut slot = TableSlot::with_table(table.spec().clone(), table, None);
+        slot.count_clocks(self.config.owned, self.config.workers);
+        self.put_slot(slot);
     }
 
     fn put_slot(&mut self, slot: TableSlot) {

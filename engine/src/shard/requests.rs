@@ -74,6 +74,7 @@ impl ShardCore {
             Kind::Push | Kind::PushPull => self.push(rank, frame, out),
             Kind::Pull => self.pull(rank, frame, out),
             Kind::Call => self.call(rank, frame, out),
+            Kind::Clock => self.tell_clock(rank, frame, out),
             _ => self.control(rank, frame),
         };
         self.conclude(rank, frame, result, out)
@@ -160,6 +161,9 @@ impl ShardCore {
         if !declares && slot.spec.aggregation == Aggregation::AllWorkers {
             return self.contribute(rank, frame, out);
         }
+        if !declares && slot.clocks.is_some() {
+            return self.push_clocked(rank, frame, out);
+        }
         if frame.kind == Kind::Push && header.key_count == 1 && header.flags == Flags::CONTIGUOUS {
             // The cheap road of one key: nothing is allocated here.
             let at = slot.resolve_one(header.first, true)?;
@@ -194,7 +198,11 @@ impl ShardCore {
             self.answer(rank, Reply::Existing { header: *header }, out);
             return Ok(());
         }
-        let located = self.locate(frame, false)?;
+        let subscribes = header.flags & Flags::SUBSCRIBE != 0;
+        let located = self.locate(frame, subscribes)?;
+        if subscribes {
+            self.subscribe(rank, header.table, &located)?;
+        }
         if header.flags & Flags::AFTER_TIME != 0 && !self.is_finished(header.table, header.time)? {
             return self.park(rank, frame, located);
         }
@@ -205,6 +213,9 @@ impl ShardCore {
 
     fn is_finished(&mut self, table: u16, time: u64) -> Result<bool, Refusal> {
         let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
+        if let Some(clocks) = &slot.clocks {
+            return Ok(clocks.least() >= time);
+        }
         if slot.spec.aggregation != Aggregation::AllWorkers {
             let text = format!("table {table} applies pushes at once; no update of it ever finishes");
             return Err(Refusal::new(RefusalCode::Mismatch, text));
@@ -239,19 +250,27 @@ impl ShardCore {
             Ok(bytes) => Ok(bytes),
             Err(error) => Err(Refusal::new(RefusalCode::Function, error.to_string())),
         };
+        self.conclude_call(rank, header.sequence, answer, out);
+        Ok(())
+    }
+
+    /// Answers a call, and remembers the answer.
+    pub(super) fn conclude_call(
+        &mut self,
+        rank: u32,
+        sequence: u64,
+        answer: Result<Vec<u8>, Refusal>,
+        out: &mut dyn Outbox,
+    ) {
         // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
-        self.record(rank, header.sequence, Outcome::Applied);
+        self.record(rank, sequence, Outcome::Applied);
         if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
-            session.remember_answer(header.sequence, answer.clone());
+            session.remember_answer(sequence, answer.clone());
         }
         match answer {
-            Ok(bytes) => {
-                let (kind, sequence) = (Kind::Reply, header.sequence);
-                self.answer(rank, Reply::Bytes { kind, sequence, aux: 0, bytes }, out);
-            }
-            Err(refusal) => self.refuse(rank, header.sequence, refusal, out),
+            Ok(bytes) => self.answer(rank, Reply::Bytes { kind: Kind::Reply, sequence, aux: 0, bytes }, out),
+            Err(refusal) => self.refuse(rank, sequence, refusal, out),
         }
-        Ok(())
     }
 
     fn control(&mut self, rank: u32, frame: &Frame<'_>) -> Result<(), Stop> {
@@ -260,6 +279,8 @@ impl ShardCore {
         match serde_json::from_slice(frame.payload()).map_err(wrong)? {
             Control::Create(spec) => self.create_table(spec).map_err(Refusal::table)?,
             Control::Freeze { table } => self.freeze(table)?,
+            Control::Restream { table, generation } => self.restream(rank, table, generation)?,
+            Control::Reached { table, time } => self.reached(table, time)?,
             Control::Drop { table } => self.drop_table(table),
         }
         self.record(rank, sequence, Outcome::Applied);
@@ -323,7 +344,7 @@ fn check_list(keys: &[Key], range: KeyRange) -> Result<(), Refusal> {
 }
 
 /// Applies the frame's values at once; without value arrays there is nothing more to do.
-fn apply(
+pub(super) fn apply(
     table: &mut AnyTable,
     frame: &Frame<'_>,
     at: &Resolved,

@@ -49,7 +49,7 @@ impl WorkerCore {
             body.into.resize(values);
         }
         task.remaining = body.pieces.len() as u32;
-        let is_call = matches!(body.kind, Kind::Call | Kind::Control);
+        let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Clock);
         for (piece, to) in body.pieces.iter().enumerate() {
             let unsent = Unsent { task: id, piece: piece as u32, is_call };
             self.sessions[to.shard as usize].unsent.push_back(unsent);
@@ -203,10 +203,10 @@ fn answer_len(body: &Body) -> Option<usize> {
 }
 
 fn outcome(body: Box<Body>) -> Outcome {
-    let Body { parts, into, mut found, mut replies, .. } = *body;
+    let Body { parts, into, mut found, mut replies, clock, .. } = *body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
-    let mut outcome = Outcome { values: into.into_values(), replies, ..Outcome::default() };
+    let mut outcome = Outcome { values: into.into_values(), clock, replies, ..Outcome::default() };
     for part in parts {
         match part {
             Source::Owned(values) => outcome.parts.push(values),
