@@ -5,13 +5,14 @@
 //! thread at a time (it is `Send`); nothing happens between its calls, so call [`Worker::poll`] now and then when
 //! tasks should go on while the caller computes.
 //!
-//! Read `worker.rs` (the calls), `lend.rs` (pushes without a copy), `pump.rs` (the loop under them), `error.rs`.
+//! Read `worker.rs` (the calls), `tasks.rs` (groups and graphs of them), `lend.rs` (pushes without a copy), `pump.rs` (the loop under them), `error.rs`.
 
 mod error;
 mod lend;
 #[cfg(test)]
 mod mending_tests;
 mod pump;
+mod tasks;
 mod worker;
 
 pub use error::WorkerError;
