@@ -82,17 +82,13 @@ impl From<SubmitError> for Fault {
 
 impl From<TaskError> for Fault {
     fn from(error: TaskError) -> Fault {
-        let status = match innermost(&error) {
+        let status = match error.cause() {
             TaskError::Refused { .. } => KR_REFUSED,
             TaskError::PeerGone { .. } => KR_GONE,
             _ => KR_CANCELLED,
         };
         Fault { status, text: error.to_string() }
     }
-}
-
-fn innermost(error: &TaskError) -> &TaskError {
-    if let TaskError::Dependency(cause) = error { innermost(cause) } else { error }
 }
 
 impl From<SessionEnd> for Fault {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrays::{BorrowedMut, PushArray, Sink, Source};
+use super::group::Group;
 use super::pieces::{Body, What};
 use super::request::*;
 use super::rows::Followed;
@@ -13,6 +14,7 @@ use super::tasks::Tasks;
 use crate::key_range::RangeMap;
 use crate::message::{Control, Element, Kind};
 use crate::session::{Outbox, PeerId};
+use crate::table::Aggregation;
 
 /// Settings of a [`WorkerCore`].
 #[derive(Debug, Clone, PartialEq)]
@@ -206,8 +208,15 @@ impl WorkerCore {
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
         let json = serde_json::to_vec(control).map_err(|error| SubmitError::Keys(error.to_string()))?;
-        let table = TableHandle { id: 0, width: 0, value_type: 0, aggregation: Default::default() };
-        self.submit(Kind::Control, table, What::Control(json), Vec::new(), Sink::default(), options, out)
+        self.submit(Kind::Control, NO_TABLE, What::Control(json), Vec::new(), Sink::default(), options, out)
+    }
+
+    /// Opens a task that consists of others: those submitted with it as their [`Options::group`]. It ends when it was
+    /// [sealed](WorkerCore::seal) and all of them have ended, with the first failure among them if there is one. They
+    /// start when the group does; their own ends are to be taken like any task's.
+    pub fn group(&mut self, options: Options, out: &mut dyn Outbox) -> Result<TaskId, SubmitError> {
+        let what = What::Group(Group::new());
+        self.submit(Kind::Control, NO_TABLE, what, Vec::new(), Sink::default(), options, out)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one road of five public calls")]
@@ -235,8 +244,12 @@ impl WorkerCore {
             found: Vec::new(),
             replies: Vec::new(),
             callback: options.callback,
+            group: options.group,
         });
         self.check(&body)?;
+        if let Some(group) = options.group {
+            self.check_group(group, &options.after)?;
+        }
         body.cut(&self.map, self.config.frame_bytes_max);
         self.check_pieces(&body)?;
         let deadline_ns = options.deadline.map_or(u64::MAX, nanos);
@@ -245,7 +258,7 @@ impl WorkerCore {
         if let Some(task) = self.tasks.get_mut(id) {
             task.body = Some(body);
         }
-        self.wait_for(id, &options.after);
+        self.wait_for(id, &options.after, options.group);
         self.pump(out);
         Ok(id)
     }
@@ -293,6 +306,10 @@ impl WorkerCore {
         self.deadline_hint_ns = self.deadline_hint_ns.min(deadline_ns);
     }
 }
+
+/// For requests that are about no table.
+const NO_TABLE: TableHandle =
+    TableHandle { id: 0, width: 0, value_type: 0, aggregation: Aggregation::Immediate };
 
 fn sources<A: PushArray>(parts: Vec<A>) -> Vec<Source> {
     parts.into_iter().map(|part| part.into_part().0).collect()

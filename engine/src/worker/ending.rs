@@ -5,15 +5,16 @@ use super::core::WorkerCore;
 use super::pieces::{Body, What};
 use super::request::{Keys, Outcome, TaskError, TaskId, TaskState};
 use super::session::{Session, Unsent};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::message::{Kind, Values};
 use crate::session::{Outbox, PeerId};
 
 impl WorkerCore {
-    /// Registers the task with those it follows; starts it if there are none.
-    pub(super) fn wait_for(&mut self, id: TaskId, after: &[TaskId]) {
-        let mut blockers = 0;
+    /// Registers the task with those it follows and with its group; starts it if there is nothing to wait for.
+    pub(super) fn wait_for(&mut self, id: TaskId, after: &[TaskId], group: Option<TaskId>) {
+        let mut blockers = group.map_or(0, |group| u32::from(self.join(id, group)));
         let mut failed = None;
         for &other in after {
             match self.tasks.get_mut(other) {
@@ -26,7 +27,7 @@ impl WorkerCore {
             }
         }
         if let Some(error) = failed {
-            self.end(id, Err(TaskError::Dependency(Box::new(error))));
+            self.end(id, Err(error.of_dependency()));
         } else if let Some(task) = self.tasks.get_mut(id) {
             task.blockers = blockers;
             if blockers == 0 {
@@ -45,6 +46,9 @@ impl WorkerCore {
         }
         task.state = TaskState::Running;
         let Some(body) = &mut task.body else { return };
+        if matches!(body.what, What::Group(_)) {
+            return self.start_group(id);
+        }
         if let Some(values) = answer_len(body) {
             body.into.resize(values);
         }
@@ -59,15 +63,32 @@ impl WorkerCore {
         }
     }
 
-    /// Ends a task: runs its callback or keeps its outcome for `take`, and wakes those that follow it.
+    /// Ends a task, and with it all whose end follows from that: those that follow it if it failed, its group if it was
+    /// the last sub-task, its sub-tasks if it fails before they have ended.
     pub(super) fn end(&mut self, id: TaskId, result: Result<(), TaskError>) {
+        let mut ends = VecDeque::new(); // not recursion: a chain of tasks may be long
+        self.end_one(id, result.err(), &mut ends);
+        while let Some((id, failure)) = ends.pop_front() {
+            self.end_one(id, failure, &mut ends);
+        }
+    }
+
+    /// Runs the callback of a task or keeps its outcome for `take`, and wakes those that follow it.
+    fn end_one(
+        &mut self,
+        id: TaskId,
+        failure: Option<TaskError>,
+        ends: &mut VecDeque<(TaskId, Option<TaskError>)>,
+    ) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         if task.state == TaskState::Finished {
             return;
         }
         let dependents = std::mem::take(&mut task.dependents);
         let has_callback = task.body.as_ref().is_some_and(|body| body.callback.is_some());
-        let failure = result.err();
+        let group = task.body.as_ref().and_then(|body| body.group);
+        let orphans = if failure.is_some() { self.children(id) } else { Vec::new() };
+        let Some(task) = self.tasks.get_mut(id) else { return };
         if task.body.is_none() && failure.is_none() {
             self.tasks.close_plain(id);
         } else {
@@ -86,7 +107,22 @@ impl WorkerCore {
             }
         }
         for dependent in dependents {
-            self.unblock(dependent, &failure);
+            match &failure {
+                Some(error) => ends.push_back((dependent, Some(error.of_dependency()))),
+                None => self.unblock(dependent),
+            }
+        }
+        for child in orphans {
+            let error = match &failure {
+                Some(TaskError::TimedOut { .. }) => TaskError::TimedOut { missing: self.missing(child) },
+                error => error.clone().unwrap_or(TaskError::Cancelled),
+            };
+            ends.push_back((child, Some(error)));
+        }
+        if let Some(group) = group
+            && let Some(end) = self.child_ended(group, &failure)
+        {
+            ends.push_back((group, end));
         }
     }
 
@@ -109,10 +145,8 @@ impl WorkerCore {
         }
     }
 
-    fn unblock(&mut self, id: TaskId, failure: &Option<TaskError>) {
-        if let Some(error) = failure {
-            return self.end(id, Err(TaskError::Dependency(Box::new(error.clone()))));
-        }
+    /// One thing less that the task waits for.
+    pub(super) fn unblock(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.blockers = task.blockers.saturating_sub(1);
         if task.blockers == 0 && task.state == TaskState::Waiting {
@@ -162,6 +196,9 @@ impl WorkerCore {
     fn missing(&self, id: TaskId) -> String {
         if self.tasks.get(id).is_some_and(|task| task.state == TaskState::Waiting) {
             return "the tasks it follows".to_owned();
+        }
+        if !self.children(id).is_empty() {
+            return "its sub-tasks".to_owned();
         }
         let owes = |session: &Session| {
             session.flights.iter().any(|flight| flight.task == Some(id))

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
-use super::request::{Callback, Keys, TableHandle, Target};
+use super::group::Group;
+use super::request::{Callback, Keys, TableHandle, Target, TaskId};
 use crate::key_list::{Cut, KeyList};
 use crate::key_range::{Key, KeyRange, RangeMap};
 use crate::message::{Chunk, Kind, Layout, Values, value_bytes};
@@ -26,6 +27,8 @@ pub(super) struct Body {
     pub found: Vec<Found>,
     pub replies: Vec<(u32, Vec<u8>)>,
     pub callback: Option<Callback>,
+    /// The group it is a sub-task of.
+    pub group: Option<TaskId>,
 }
 
 /// What a task is about.
@@ -35,6 +38,8 @@ pub(super) enum What {
     Call(Target, String, Vec<u8>),
     /// JSON.
     Control(Vec<u8>),
+    /// No messages of its own.
+    Group(Group),
 }
 
 /// One message of a task.
@@ -110,6 +115,7 @@ impl Body {
             What::Call(Target::OwnerOf(key), ..) => {
                 vec![bare(map.shard_of(*key), KeyRange::one(*key), PieceKeys::None)]
             }
+            What::Group(_) => Vec::new(),
             What::Call(Target::All, ..) | What::Control(_) => {
                 (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
             }

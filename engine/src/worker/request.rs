@@ -73,6 +73,8 @@ pub struct Options {
     pub time: u64,
     /// The task starts when all of these are finished, and fails if one of them fails.
     pub after: Vec<TaskId>,
+    /// The group this task is a sub-task of; see [`WorkerCore::group`](super::WorkerCore::group).
+    pub group: Option<TaskId>,
     /// Pull only: answer when update `time` of the table is finished at each shard.
     pub after_time: bool,
     /// Pull of a clocked table only: have the rows sent again whenever somebody has changed them.
@@ -159,9 +161,33 @@ pub enum TaskError {
     /// A task it was to follow failed.
     #[error("a task it waits for failed: {0}")]
     Dependency(Box<TaskError>),
+    /// A sub-task of the group failed.
+    #[error("a sub-task failed: {0}")]
+    Subtask(Box<TaskError>),
     /// Cancelled by the caller; whether a push was applied is unknown.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl TaskError {
+    /// The failure behind those of tasks that failed because another one did.
+    pub fn cause(&self) -> &TaskError {
+        let mut error = self;
+        while let TaskError::Dependency(cause) | TaskError::Subtask(cause) = error {
+            error = cause;
+        }
+        error
+    }
+
+    /// How a task fails that follows the failed one.
+    pub(super) fn of_dependency(&self) -> TaskError {
+        TaskError::Dependency(Box::new(self.cause().clone()))
+    }
+
+    /// How a group fails that the failed one is a sub-task of.
+    pub(super) fn of_subtask(&self) -> TaskError {
+        TaskError::Subtask(Box::new(self.cause().clone()))
+    }
 }
 
 /// Why a task could not even begin. Nothing was sent and nothing is kept.
@@ -214,6 +240,14 @@ pub enum SubmitError {
     /// The keys do not fit the request.
     #[error("{0}")]
     Keys(String),
+    /// The group takes no such sub-task.
+    #[error("group {group} {text}")]
+    Group {
+        /// Number of the group's task.
+        group: u64,
+        /// What is wrong.
+        text: String,
+    },
     /// A row, a verb or its arguments do not fit into a frame.
     #[error("{what} of {got} bytes does not fit, at most {max}")]
     TooLarge {

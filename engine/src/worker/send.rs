@@ -217,6 +217,7 @@ impl WorkerCore {
             What::Control(json) => {
                 out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;
             }
+            What::Group(_) => {}
             What::Keys(_) => {
                 let table = body.table.id;
                 let cacheable = match &piece.keys {
