@@ -124,6 +124,21 @@ fn a_refusal_that_was_lost_is_told_again() {
     assert!(matches!(end, Err(TaskError::Refused { code: RefusalCode::Repeated, .. })), "{end:?}");
 }
 
+#[test]
+fn a_replaced_worker_hears_of_the_refusal_too() {
+    let (mut cluster, table) = careful(1, Combine::Sum, Aggregation::AllWorkers);
+    let keys = Keys::List(spread(2, 0));
+    let task = begin(&mut cluster, 0, table, &keys, &[1.0, f32::NAN]);
+    assert!(is_refused(cluster.wait(0, task)));
+    cluster.shards[0].connect(0, 1).unwrap();
+    let config = WorkerConfig { epoch: 1, ..WorkerConfig::new(0) };
+    let map = Arc::new(RangeMap::even(1, KeyRange::ALL, 1).unwrap());
+    cluster.workers[0] = WorkerCore::new(config, map);
+    let task = begin(&mut cluster, 0, table, &keys, &[1.0, f32::NAN]);
+    let end = cluster.wait(0, task);
+    assert!(matches!(end, Err(TaskError::Refused { code: RefusalCode::Function, .. })), "{end:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -19,6 +19,10 @@
  *          Different handles need no care. A kr_keys and a kr_cluster are used by any number of threads; free a list and join a
  *          cluster when none does. There are no globals: several clusters and workers can live in one process.
  *
+ * CALLS    Callbacks of yours run inside your own calls, functions of a kr_function on the servers' threads. They are left by
+ *          their return only: an exception that comes out ends the process with a line that names the callback, and longjmp()
+ *          is forbidden.
+ *
  * WAITS    Calls with `timeout_ms` wait at most that long; kr_worker_connect(), kr_cluster_start() and kr_server_run() as long as the
  *          job's own deadlines say. All others return at once.
  *
@@ -81,7 +85,7 @@ typedef enum {
     KR_MISUSE = 4,
     // No room now: wait for some tasks, then try again.
     KR_BUSY = 5,
-    // A server refused the request; nothing of it was applied there.
+    // A server refused the request, or a piece of a large one; nothing of what it refused was applied.
     KR_REFUSED = 6,
     // A server is gone for good.
     KR_GONE = 7,
@@ -355,9 +359,12 @@ kr_status kr_functions_free(kr_functions *functions);
 kr_status kr_functions_add(kr_functions *functions,
                            const kr_function *function);
 
-// Adds bytes to the answer of the call under way, or to the reason for refusing a push.
+// Adds bytes to the answer of the call under way, or to the reason for refusing a push. Only from inside the function that was
+// given this `reply`, on its thread (KR_MISUSE).
 // Since 0.1.
-kr_status kr_reply_write(kr_reply *reply, const void *bytes, size_t bytes_count);
+kr_status kr_reply_write(kr_reply *reply,
+                         const void *bytes,
+                         size_t bytes_count);
 
 // Fills `job` with the defaults for so many servers and workers.
 // Since 0.1.

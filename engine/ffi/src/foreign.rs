@@ -1,5 +1,6 @@
 //! Runs server functions written in C.
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 
@@ -14,6 +15,35 @@ use crate::function::{
 use crate::handle::{slice, text};
 use crate::status::{Fault, no_way_but_return};
 use crate::table::{KR_F32, KR_F64};
+
+thread_local! {
+    /// Where the answer of the function goes that runs on this thread.
+    static ANSWER: Cell<*mut Vec<u8>> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// Runs a function of the caller's that can write an answer; what it returned and what it wrote.
+fn answered<R>(what: &str, function: impl FnOnce(*mut kr_reply) -> R) -> (R, Vec<u8>) {
+    let mut answer = Vec::new();
+    let to = &raw mut answer;
+    let outer = ANSWER.replace(to);
+    let result = no_way_but_return(what, || function(to.cast()));
+    ANSWER.set(outer);
+    (result, answer)
+}
+
+/// Adds to the answer of the function that runs on this thread, if `reply` is the one it was given.
+pub fn add_to_answer(reply: *mut kr_reply, bytes: &[u8]) -> Result<(), Fault> {
+    let answer = ANSWER.get();
+    if reply.is_null() || answer != reply.cast() {
+        return Err(Fault::misuse(format!(
+            "kr_reply {reply:p}: expected the one that the function running on this thread was given; it is valid during that \
+             call only"
+        )));
+    }
+    // SAFETY: set by `answered`, which is still running on this thread, and nobody else looks at it meanwhile.
+    unsafe { (*answer).extend_from_slice(bytes) };
+    Ok(())
+}
 
 /// What an update and an aggregation look like: context, state, arrays to change, arrays pushed, values, reason.
 type Apply = unsafe extern "C-unwind" fn(
@@ -133,12 +163,11 @@ impl CFunction {
         let mut state = std::ptr::null_mut();
         if let Some(create) = described.create {
             let json = CString::new(params.to_string()).map_err(|error| error.to_string())?;
-            let mut reason = Vec::<u8>::new();
-            let reply = (&raw mut reason).cast::<kr_reply>();
             // SAFETY: the function was given for this; parameters and reply live during the call.
-            state = no_way_but_return("kr_function.create", || unsafe {
+            let (made, reason) = answered("kr_function.create", |reply| unsafe {
                 create(described.context, json.as_ptr(), reply)
             });
+            state = made;
             if state.is_null() {
                 let reason = String::from_utf8_lossy(&reason);
                 return Err(format!("the function refuses the parameters {params}: {reason}"));
@@ -175,10 +204,9 @@ impl CFunction {
             debug_assert_eq!(array.len(), parts[0].len());
             *output = array.as_mut_ptr().cast();
         }
-        let (context, values, mut reason) = (self.described.context, parts[0].len(), Vec::<u8>::new());
-        let reply = (&raw mut reason).cast::<kr_reply>();
+        let (context, values) = (self.described.context, parts[0].len());
         // SAFETY: the function was given for this; every array has `values` values, and all lives during the call.
-        let code = no_way_but_return(what, || unsafe {
+        let (code, reason) = answered(what, |reply| unsafe {
             apply(context, self.state, outputs.as_ptr(), inputs.as_ptr(), values, reply)
         });
         if code == 0 { Ok(()) } else { Err(UpdateError(told(code, &reason))) }
@@ -256,12 +284,11 @@ impl<V: Element> ServerFn<V> for CFunction {
             return Err(CallError::UnknownVerb { function, verb: verb.to_owned() });
         };
         let verb_c = CString::new(verb).map_err(|error| refuse(error.to_string()))?;
-        let (context, mut reply) = (self.described.context, Vec::<u8>::new());
+        let context = self.described.context;
         let (name, arguments): (*const c_char, *const c_void) = (verb_c.as_ptr(), args.as_ptr().cast());
-        let to = (&raw mut reply).cast::<kr_reply>();
         // SAFETY: the function was given for this; name, arguments and reply live during the call.
-        let code = no_way_but_return("kr_function.call", || unsafe {
-            call(context, self.state, name, arguments, args.len(), to)
+        let (code, reply) = answered("kr_function.call", |reply| unsafe {
+            call(context, self.state, name, arguments, args.len(), reply)
         });
         if code == 0 { Ok(reply) } else { Err(refuse(told(code, &reply))) }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::update::Registry;
 
-use crate::foreign::{CFunction, Described};
+use crate::foreign::{CFunction, Described, add_to_answer};
 use crate::handle::{Handle, Kind, place, sized, slice};
 use crate::status::{Fault, guard, kr_status};
 use crate::table::KR_F64;
@@ -167,7 +167,8 @@ pub unsafe extern "C" fn kr_functions_add(
     })
 }
 
-/// Adds bytes to the answer of the call under way, or to the reason for refusing a push.
+/// Adds bytes to the answer of the call under way, or to the reason for refusing a push. Only from inside the function that was
+/// given this `reply`, on its thread (KR_MISUSE).
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_reply_write(
@@ -177,10 +178,7 @@ pub unsafe extern "C" fn kr_reply_write(
 ) -> kr_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (reply, bytes) = unsafe {
-            (place("reply", reply.cast::<Vec<u8>>())?, slice("bytes", bytes.cast::<u8>(), bytes_count)?)
-        };
-        reply.extend_from_slice(bytes);
+        add_to_answer(reply, unsafe { slice("bytes", bytes.cast::<u8>(), bytes_count)? })?;
         Ok(kr_status::KR_OK)
     })
 }

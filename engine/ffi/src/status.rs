@@ -27,7 +27,7 @@ pub enum kr_status {
     KR_MISUSE = 4,
     /// No room now: wait for some tasks, then try again.
     KR_BUSY = 5,
-    /// A server refused the request; nothing of it was applied there.
+    /// A server refused the request, or a piece of a large one; nothing of what it refused was applied.
     KR_REFUSED = 6,
     /// A server is gone for good.
     KR_GONE = 7,

@@ -157,6 +157,10 @@ fn the_cpp_layer_of_cpp17_and_later() {
             Build::new(compiler, function).passes(&["function.cpp"]);
         }
     }
+    if let Some(&compiler) = installed(&["g++", "clang++"]).first() {
+        let build = Build { options: &["-fno-exceptions"], ..Build::new(compiler, "c++17") };
+        build.passes(&["no_exceptions.cpp"]);
+    }
 }
 
 #[test]

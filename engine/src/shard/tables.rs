@@ -142,6 +142,8 @@ pub(super) struct Finished {
     /// Everything below counts as finished.
     floor: u64,
     times: BTreeSet<u64>,
+    /// Times and workers whose contributions the server function refused.
+    refused: BTreeSet<(u64, u32)>,
 }
 
 impl Finished {
@@ -160,6 +162,19 @@ impl Finished {
             && let Some(oldest) = self.times.pop_first()
         {
             self.floor = oldest + 1;
+            self.refused = self.refused.split_off(&(self.floor, 0));
         }
+    }
+
+    /// Remembers, of a finished time, that the contribution of worker `rank` was refused.
+    pub fn refuse(&mut self, time: u64, rank: u32) {
+        if self.times.contains(&time) {
+            self.refused.insert((time, rank));
+        }
+    }
+
+    /// Whether the contribution of worker `rank` to a finished time was refused.
+    pub fn is_refused(&self, time: u64, rank: u32) -> bool {
+        self.refused.contains(&(time, rank))
     }
 }

@@ -121,6 +121,10 @@ impl ShardCore {
         if !slot.finished.contains(header.time) {
             return Ok(false);
         }
+        if replacement && slot.finished.is_refused(header.time, rank) {
+            let text = format!("update {} was refused when worker {rank} was another", header.time);
+            return Err(Refusal::new(RefusalCode::Function, text));
+        }
         if replacement {
             return Ok(true);
         }
@@ -181,7 +185,12 @@ impl ShardCore {
         for ((rank, header, located), applied) in chunks.into_iter().zip(applied) {
             match applied {
                 Ok(()) => self.conclude_chunk(rank, header, located, out),
-                Err(error) => self.refuse_held(rank, header.sequence, Refusal::table(error), out),
+                Err(error) => {
+                    if let Some(slot) = self.slot(table) {
+                        slot.finished.refuse(time, rank);
+                    }
+                    self.refuse_held(rank, header.sequence, Refusal::table(error), out);
+                }
             }
         }
         self.unpark(table, time, out);

@@ -6,7 +6,7 @@
 //! and threads never appear here.
 //!
 //! Read `spec` (what a table is), then `resolved` (what a look-up gives), `table` (the operations), `space`
-//! (from key to row) with `index` and `ordered` beneath it, `aggregate`, and last `pages`, the memory.
+//! (from key to row) with `index` and `ordered` beneath it, `aggregate` with `places`, and last `pages`, the memory.
 
 mod aggregate;
 mod any;

@@ -7,6 +7,7 @@
 enum { KEYS = 1000, LIMIT_MS = 20000 };
 
 static kr_cluster *cluster;
+static kr_reply *kept_reply;
 
 /* A server function: w = max(w, value), and column 1 counts the pushes. Negative values are refused. */
 static int32_t keep_max(void *context, void *state, void *const *columns, const void *const *parts, size_t values, kr_reply *reply)
@@ -18,6 +19,7 @@ static int32_t keep_max(void *context, void *state, void *const *columns, const 
     EXPECT(context == &cluster && *(int *)state == 7);
     for (at = 0; at < values; at++) {
         if (pushed[at] < 0) {
+            kept_reply = reply;
             OK(kr_reply_write(reply, "a negative value", 16));
             return 42;
         }
@@ -215,6 +217,8 @@ static void refused(kr_worker *worker, kr_table table)
     SAYS(KR_REFUSED, "a negative value (code 42)", kr_wait(worker, task, LIMIT_MS));
     OK(kr_push_pull(worker, table, range, parts, 1, got, 4, NULL, &task));
     SAYS(KR_REFUSED, "a negative value (code 42)", kr_wait(worker, task, LIMIT_MS));
+    SAYS(KR_MISUSE, "during that call", kr_reply_write(kept_reply, "late", 4));
+    SAYS(KR_MISUSE, "during that call", kr_reply_write(NULL, "none", 4));
     OK(kr_pull(worker, table, range, got, 4, NULL, &task));
     OK(kr_wait(worker, task, LIMIT_MS));
     EXPECT(got[0] == 2 && got[3] == 8);

@@ -1,0 +1,53 @@
+// The C++ layer in a program without exceptions: results are asked, not thrown.
+#include <cstdio>
+#include <vector>
+
+#include "keyrange_function.hpp"
+
+namespace kr = keyrange;
+
+struct keep_last : kr::server_function<float> {
+    explicit keep_last(const std::string &) {}
+    void update(arrays columns, const_arrays pushed) override
+    {
+        for (std::size_t i = 0; i < pushed.size(); i++)
+            columns[0][i] = pushed[0][i];
+    }
+};
+
+static int fail(const std::string &why)
+{
+    std::fprintf(stderr, "%s\n", why.c_str());
+    return 1;
+}
+
+int main()
+{
+    kr::result<kr::functions> functions = kr::functions::make();
+    if (!functions)
+        return fail(functions.message());
+    kr::functions mine = std::move(functions).value();
+    if (!mine.add<keep_last>("keep_last"))
+        return fail("add");
+    kr::result<kr::cluster> started = kr::cluster::start(kr::job(1, 1), mine.raw());
+    if (!started)
+        return fail(started.message());
+    kr::cluster cluster = std::move(started).value();
+    kr::worker worker = cluster.take_worker(0).value();
+    kr::table<float> table = worker.create_table<float>(0, "keep_last").value();
+    kr::result<kr::table<float>> none = worker.create_table<float>(1, "no such function");
+    if (none || none.status() != KR_REFUSED)
+        return fail("expected KR_REFUSED");
+    const std::vector<float> values{1, 2, 3};
+    std::vector<float> got(3);
+    kr::result<kr::task> task = worker.push_pull<float>(table, kr::keys::range(0, 2), values, got);
+    if (!task)
+        return fail(task.message());
+    kr::outcome end = std::move(task).value().wait();
+    if (!end || got != values)
+        return fail(end.message());
+    if (!worker.finish() || !cluster.join())
+        return fail(kr_last_error());
+    std::puts("no_exceptions: all as expected");
+    return 0;
+}
