@@ -39,7 +39,7 @@ check_layout
 choose_accelerator
 
 # Our own programs, with the libraries of this host's C library where those are newer than the guest's.
-readonly suites=(shm tcp verbs verbs_killed verbs_hostile faults)
+readonly suites=(shm tcp verbs verbs_killed verbs_hostile verbs_faults faults)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
@@ -65,7 +65,7 @@ stage_programs() {
 
 stage_programs
 cp ci/rdma/*.job "$stage/"
-readonly alone=(smoke carrier train doctor perftest) pairs=(pair_train pair_server)
+readonly alone=(smoke carrier faults train doctor perftest) pairs=(pair_train pair_faults pair_server)
 case "$*" in
     '') jobs=("${alone[@]}" "${pairs[@]}") ;;
     pair) jobs=("${pairs[@]}") ;;

@@ -157,7 +157,7 @@ fn whatever_a_peer_writes_is_a_frame_in_bounds_or_an_end() {
         prop_oneof![Just(None), any::<u32>().prop_map(Some), (5u32 << 28..(5 << 28) + 99).prop_map(Some)];
     let one = (0..lines, rubbish, signal, any::<bool>());
     let mut runner =
-        TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8) });
+        TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(32) });
     let outcome = runner.run(&prop::collection::vec(one, 1..30), |writes| {
         let (mut link, mut peer) = attacked();
         let Victim { ring, mailbox, .. } = peer.victim;

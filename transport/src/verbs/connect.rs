@@ -1,5 +1,6 @@
 //! From a connected, authenticated socket and an open device to a link.
 
+use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,7 +67,11 @@ pub fn connect(
     };
     let staged = MappedRing::create(peer.ring_bytes as usize)?;
     endpoint.attach(&peer, &staged)?;
-    endpoint.queue_pair.get_ready_to_receive(&peer, u32::from(own.mtu.min(peer.mtu)))?;
+    let mtu = u32::from(own.mtu.min(peer.mtu));
+    endpoint
+        .queue_pair
+        .get_ready_to_receive(&peer, mtu)
+        .map_err(|error| no_way(device, &own, &peer, error))?;
     endpoint.queue_pair.get_ready_to_send(own.first_packet)?;
     // Nobody writes before the other side can take it: a device would send again only after its timeout.
     tell(&socket, &Message::Ready, deadline)?;
@@ -78,6 +83,24 @@ pub fn connect(
     // `ring` from outside, which is what a consumer is for.
     let (inward, outward) = unsafe { (Consumer::new(ring), Producer::new(staged)) };
     Ok(VerbsLink::new(endpoint, outward, inward, mailbox, socket, config.linger))
+}
+
+/// At this step the device looks for a route to the peer, and says little if there is none.
+fn no_way(device: &Device, own: &Address, peer: &Address, error: VerbsError) -> VerbsError {
+    let name = |address: &Address| {
+        let gid = Ipv6Addr::from(address.gid);
+        match gid.to_ipv4_mapped() {
+            _ if gid.is_unspecified() => format!("LID {}", address.lid),
+            Some(v4) => v4.to_string(),
+            None => gid.to_string(),
+        }
+    };
+    VerbsError::Unreachable {
+        device: device.name().to_owned(),
+        here: name(own),
+        there: name(peer),
+        error: Box::new(error),
+    }
 }
 
 fn own_address(device: &Device, endpoint: &Endpoint, ring_bytes: usize) -> Result<Address, VerbsError> {

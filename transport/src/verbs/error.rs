@@ -88,6 +88,20 @@ pub enum VerbsError {
         /// What there is.
         got: String,
     },
+    /// The device finds no way to the peer's address.
+    #[error(
+        "RDMA device {device}: no way from its address {here} to the peer's {there}: {error}; choose addresses of one network on both sides (the GID index), and see that the interface is up"
+    )]
+    Unreachable {
+        /// Which device.
+        device: String,
+        /// The address of its port.
+        here: String,
+        /// The peer's.
+        there: String,
+        /// What the library said.
+        error: Box<VerbsError>,
+    },
     /// A call of the library failed.
     #[error("{call}: {error}")]
     Os {

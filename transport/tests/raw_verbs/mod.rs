@@ -9,9 +9,12 @@ use std::ffi::{CStr, c_int, c_uint};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::ptr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use keyrange_transport::verbs::{Device, Selection, sysfs};
+use keyrange_transport::verbs::sysfs;
+
+use crate::rdma;
 
 pub use ffi::number::{WC_REM_ACCESS_ERR, WC_SUCCESS};
 use ffi::{function as f, number as n};
@@ -75,11 +78,8 @@ impl RawPeer {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         // SAFETY: as for the carrier's own loading.
         let library = Library(unsafe { libloading::Library::new("libibverbs.so.1") }.unwrap());
-        let chosen = Device::open(&Selection::default()).unwrap();
-        let context = open(&library, chosen.name());
-        let ports = sysfs::ports();
-        let port = ports.iter().find(|port| port.device == chosen.name()).unwrap();
-        let gid = port.gids.iter().find(|gid| gid.address.to_ipv4_mapped().is_some()).unwrap();
+        let context = open(&library, rdma::device().name());
+        let gid = gid();
         let memory = vec![0u8; 2 * RING_BYTES + 2 * PAGE_BYTES].into_boxed_slice();
         let (pd, cq, mr, qp);
         // SAFETY: each object is made on those made before, which live until the process ends; the device writes into `memory`, which
@@ -229,6 +229,16 @@ fn open(library: &Library, name: &str) -> *mut ffi::Context {
         assert!(!context.is_null());
         context
     }
+}
+
+/// The address of IPv4, which the carrier prefers too. (Asked for once: a table of a thousand takes its time.)
+fn gid() -> sysfs::Gid {
+    static GID: OnceLock<sysfs::Gid> = OnceLock::new();
+    *GID.get_or_init(|| {
+        let ports = sysfs::ports();
+        let port = ports.iter().find(|port| port.device == rdma::device().name()).unwrap();
+        *port.gids.iter().find(|gid| gid.address.to_ipv4_mapped().is_some()).unwrap()
+    })
 }
 
 fn queue_pair_wish(cq: *mut ffi::Cq) -> ffi::QpInitAttr {

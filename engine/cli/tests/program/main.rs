@@ -2,9 +2,10 @@
 //!
 //! [`program`] starts it and looks at what it leaves; [`train`] holds it against reference optima, [`settings`] against
 //! its own promises on options, files and models, [`bad_input`] gives it what it must refuse, [`faults`] kills and stops
-//! its processes. What lies inside the crates is tested there, not here.
+//! its processes, [`doctor`] asks what there is. What lies inside the crates is tested there, not here.
 
 mod bad_input;
+mod doctor;
 mod faults;
 mod program;
 mod reference;

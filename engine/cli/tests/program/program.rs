@@ -168,9 +168,9 @@ impl Running {
         String::from_utf8_lossy(&fs::read(self.logs.path().join(name)).unwrap()).into_owned()
     }
 
-    /// Waits until standard error holds `text`.
-    pub fn await_stderr(&mut self, text: &str) {
-        self.await_log("err", text);
+    /// Waits until standard error holds `text`; gives the rest of that line.
+    pub fn await_stderr(&mut self, text: &str) -> String {
+        self.await_log("err", text)
     }
 
     /// Waits until standard output holds `text`; gives the rest of that line.
