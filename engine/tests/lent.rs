@@ -7,6 +7,7 @@ use keyrange::client::{Mending, Worker};
 use keyrange::message::{Frame, LentArray};
 use keyrange::node::carrier::CarrierWish;
 use keyrange_transport::region::{LentRange, LentSlab, Slab};
+use keyrange_transport::verbs::{Device, Selection};
 
 use common::{LIMIT, run_job};
 use wires::*;
@@ -64,6 +65,22 @@ fn shm_reads_lent_memory_where_it_lies() {
         worker.wait(task, LIMIT).unwrap();
         let sent = worker.link_stats().sent_bytes - before;
         assert!(sent < KEYS * 4 / 100, "{sent} bytes crossed the rings");
+    });
+}
+
+#[test]
+fn verbs_sends_lent_memory_from_where_it_lies() {
+    if let Err(error) = Device::open(&Selection::default()) {
+        assert!(std::env::var_os("KEYRANGE_TEST_VERBS").is_none(), "{error}");
+        return;
+    }
+    with_worker(CarrierWish::Verbs, |worker| {
+        push_both_ways(worker, Aggregation::Immediate);
+        push_both_ways(worker, Aggregation::AllWorkers);
+        let stats = worker.link_stats();
+        // Of each table's four arrays all but a few short pieces, in two runs.
+        let lent = 2 * 4 * (2 * KEYS + 2 * KEYS / 3);
+        assert!(stats.lent_bytes > lent * 9 / 10, "{} of {lent} bytes", stats.lent_bytes);
     });
 }
 

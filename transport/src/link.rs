@@ -63,12 +63,24 @@ pub enum SendError {
     Ended(#[from] LinkEnd),
 }
 
+/// What a lent slab is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LentAs {
+    /// The peer, on the same host, reads it where it lies: frames may name ranges of it ([`LentRange`]).
+    Ranges,
+    /// Frames are sent from it without a copy ([`Link::try_send_lent`]). All its pages are locked in memory.
+    Source,
+}
+
 /// Why a slab could not be lent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LendError {
-    /// The peer cannot see this memory: send the bytes instead.
+    /// The carrier has no use for it: send the bytes instead.
     #[error("memory cannot be lent over {0}")]
     Unsupported(CarrierKind),
+    /// The device cannot take it (memory that may be locked, for example): send the bytes instead.
+    #[error("{0}")]
+    Refused(String),
     /// The link carries no more slabs.
     #[error("a link lends at most {max} slabs")]
     TooMany {
@@ -158,6 +170,8 @@ pub struct LinkStats {
     pub sent_frames: u64,
     /// Bytes committed by this side.
     pub sent_bytes: u64,
+    /// Bytes of those that were sent from lent memory ([`Link::try_send_lent`]), untouched by this processor.
+    pub lent_bytes: u64,
     /// Frames handed to this side's caller.
     pub received_frames: u64,
     /// Bytes handed to this side's caller.
@@ -237,9 +251,14 @@ pub trait Link: Send {
         None
     }
 
-    /// Lends a slab to the peer, so that frames sent after this may name ranges of it ([`crate::region::LentRange`]).
-    /// Lending one twice does nothing. Only carriers on one host can.
-    fn lend(&mut self, slab: &Slab) -> Result<(), LendError> {
+    /// Sends one frame as [`Link::try_send`] does; parts in slabs lent as [`LentAs::Source`] are not copied. They must stay as
+    /// they are until the peer has answered the frame, else the peer may see the changes.
+    fn try_send_lent(&mut self, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), SendError> {
+        self.try_send(tag, parts)
+    }
+
+    /// Lends a slab over this link, and says what that is good for. Lending one twice does nothing.
+    fn lend(&mut self, slab: &Slab) -> Result<LentAs, LendError> {
         let _ = slab;
         Err(LendError::Unsupported(self.kind()))
     }

@@ -4,11 +4,13 @@
 mod conformance;
 mod rdma;
 
+use std::io::IoSlice;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use keyrange_transport::link::{Link, LinkEnd, SendError};
+use keyrange_transport::link::{LendError, LentAs, Link, LinkEnd, SendError};
+use keyrange_transport::region::Slab;
 use keyrange_transport::verbs::{self, Device, Selection, VerbsConfig, VerbsError, VerbsLink};
 
 use conformance::{PATIENCE, RING_BYTES};
@@ -115,4 +117,45 @@ fn two_idle_ends_that_slept_fall_silent() {
     b.close();
     let end = conformance::eventually("the end", || a.progress().err());
     assert_eq!(end, LinkEnd::ClosedByPeer);
+}
+
+#[test]
+fn lent_memory_is_sent_from_where_it_lies() {
+    if !rdma::usable() {
+        return;
+    }
+    let (mut a, mut b) = connected(1 << 19);
+    let slab = Slab::new(7, 1 << 20).unwrap();
+    let [mut long, mut short, mut tiny] = [50_000, 5_000, 100].map(|bytes| slab.alloc(bytes).unwrap());
+    assert_eq!(a.lend(&slab), Ok(LentAs::Source));
+    assert_eq!(a.lend(&slab), Ok(LentAs::Source));
+    let rounds = 40;
+    for round in 0..rounds {
+        // The answer to the last frame has come, so what was lent may change.
+        let bytes = long.iter_mut().chain(short.iter_mut()).chain(tiny.iter_mut());
+        bytes.enumerate().for_each(|(i, byte)| *byte = (i % 251) as u8 ^ round);
+        let own = [round; 56];
+        let parts: [&[u8]; 6] = [&own, &long, &own[..7], &short[..4_000 + usize::from(round)], &tiny, &[]];
+        let slices = parts.map(IoSlice::new);
+        conformance::eventually("room", || a.try_send_lent(u32::from(round), &slices).ok());
+        let frame = conformance::receive_from(&mut a, &mut b);
+        conformance::check(&mut b, frame, u32::from(round), &parts.concat());
+    }
+    let lent: u64 = (0..rounds).map(|round| 54_000 + u64::from(round)).sum();
+    assert_eq!(a.stats().lent_bytes, lent, "all but what is too small was sent without a copy");
+}
+
+#[test]
+fn memory_that_was_not_lent_is_copied_and_slabs_are_limited() {
+    if !rdma::usable() {
+        return;
+    }
+    let (mut a, mut b) = connected(1 << 16);
+    let own = [3; 9_000];
+    assert!(a.try_send_lent(1, &[IoSlice::new(&own)]).is_ok());
+    let frame = conformance::receive_from(&mut a, &mut b);
+    conformance::check(&mut b, frame, 1, &own);
+    assert_eq!(a.stats().lent_bytes, 0);
+    let refused = (0..1000).find_map(|id| a.lend(&Slab::new(id, 4096).unwrap()).err());
+    assert!(matches!(refused, Some(LendError::TooMany { .. })), "{refused:?}");
 }

@@ -1,4 +1,4 @@
-//! Pushes without a copy: arrays in memory that the servers of this host can read.
+//! Pushes without a copy: arrays in memory that the servers of this host can read, and that RDMA devices send from.
 
 use keyrange_transport::region::Slab;
 
@@ -11,7 +11,8 @@ const SLAB_BYTES_MIN: usize = 64 << 20;
 
 impl Worker {
     /// An array of `len` zeros that [`Worker::push`] need not copy: servers on this host read it where it lies. Allocate
-    /// it once and use it again; dropped, its room serves the next one. Servers on other hosts get its bytes as usual.
+    /// it once and use it again; dropped, its room serves the next one. To servers behind RDMA its bytes go from where they
+    /// lie, without a copy on this side (the memory is locked, at least 64 MiB); others get them as usual.
     pub fn lend<V: Element>(&mut self, len: usize) -> Result<LentArray<V>, WorkerError> {
         self.lend_from(len.saturating_mul(size_of::<V>()), |slab| LentArray::new_in(slab, len))
     }

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use keyrange_transport::link::{CarrierKind, Frame, Link, LinkEnd, LinkStats, SendError};
+use keyrange_transport::link::{CarrierKind, Frame, LentAs, Link, LinkEnd, LinkStats, SendError};
 use keyrange_transport::region::{LentRange, Slab};
 use keyrange_transport::wait::{LinkSet, WaitConfig, Waiter, Woken};
 
@@ -21,14 +21,20 @@ pub(crate) type Handler<'a> = dyn FnMut(PeerId, &[u8], &mut dyn Outbox) -> Resul
 struct Slot {
     link: Option<Box<dyn Link>>,
     end: Option<LinkEnd>,
-    /// Slabs the peer can read over this link.
-    lent: Vec<u32>,
+    /// Slabs lent over this link.
+    lent: Vec<(u32, LentAs)>,
 }
 
 impl Slot {
     #[inline]
     fn up(&mut self) -> Option<&mut Box<dyn Link>> {
         if self.end.is_none() { self.link.as_mut() } else { None }
+    }
+
+    fn lend(&mut self, slab: &Slab) {
+        if let Some(Ok(lent_as)) = self.up().map(|link| link.lend(slab)) {
+            self.lent.push((slab.id(), lent_as));
+        }
     }
 
     /// What a frame that was not taken means. A link that ended stays where it is (a frame of it may be held just now) until
@@ -54,6 +60,8 @@ const WATCHED: u64 = u64::MAX;
 pub(crate) struct Links {
     slots: Vec<Slot>,
     waiter: Waiter,
+    /// Everything lent so far.
+    slabs: Vec<Slab>,
 }
 
 impl Links {
@@ -64,7 +72,7 @@ impl Links {
         for &fd in watched {
             waiter.add_fd(WATCHED, fd)?;
         }
-        Ok(Links { slots: (0..peers).map(|_| Slot::default()).collect(), waiter })
+        Ok(Links { slots: (0..peers).map(|_| Slot::default()).collect(), waiter, slabs: Vec::new() })
     }
 
     /// Call when a round over all links found nothing: spins, yields or parks.
@@ -87,7 +95,9 @@ impl Links {
     pub(crate) fn install(&mut self, peer: PeerId, link: Box<dyn Link>) -> io::Result<()> {
         self.bury(peer.0 as usize)?;
         self.waiter.add_link(u64::from(peer.0), link.as_ref())?;
-        self.slots[peer.0 as usize] = Slot { link: Some(link), ..Slot::default() };
+        let slot = &mut self.slots[peer.0 as usize];
+        *slot = Slot { link: Some(link), ..Slot::default() };
+        self.slabs.iter().for_each(|slab| slot.lend(slab));
         Ok(())
     }
 
@@ -131,6 +141,7 @@ impl Links {
         self.iter_mut().map(|(_, link)| link.stats()).fold(LinkStats::default(), |sum, one| LinkStats {
             sent_frames: sum.sent_frames + one.sent_frames,
             sent_bytes: sum.sent_bytes + one.sent_bytes,
+            lent_bytes: sum.lent_bytes + one.lent_bytes,
             received_frames: sum.received_frames + one.received_frames,
             received_bytes: sum.received_bytes + one.received_bytes,
             full: sum.full + one.full,
@@ -143,15 +154,10 @@ impl Links {
         self.iter_mut().any(|(_, link)| matches!(link.kind(), CarrierKind::Tcp | CarrierKind::Verbs))
     }
 
-    /// Lends `slab` over every link that can; over the others its bytes are copied.
+    /// Lends `slab` over every link that can, later ones too; over the others its bytes are copied.
     pub(crate) fn lend(&mut self, slab: &Slab) {
-        for slot in &mut self.slots {
-            if let Some(link) = slot.up()
-                && link.lend(slab).is_ok()
-            {
-                slot.lent.push(slab.id());
-            }
-        }
+        self.slots.iter_mut().for_each(|slot| slot.lend(slab));
+        self.slabs.push(slab.clone());
     }
 
     /// Bytes that have not left this side yet.
@@ -242,7 +248,15 @@ impl Outbox for Sender<'_> {
 
     #[inline]
     fn lends(&self, to: PeerId, slab: u32) -> bool {
-        self.0.get(to.0 as usize).is_some_and(|slot| slot.lent.contains(&slab))
+        lends(self.0, to, slab, LentAs::Ranges)
+    }
+
+    fn sends_from(&self, to: PeerId, slab: u32) -> bool {
+        lends(self.0, to, slab, LentAs::Source)
+    }
+
+    fn send_lent(&mut self, to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+        send_lent(self.0, to, tag, parts)
     }
 
     fn resolve(&self, from: PeerId, range: &LentRange) -> Option<&[u8]> {
@@ -271,7 +285,15 @@ impl Outbox for Links {
 
     #[inline]
     fn lends(&self, to: PeerId, slab: u32) -> bool {
-        self.slots.get(to.0 as usize).is_some_and(|slot| slot.lent.contains(&slab))
+        lends(&self.slots, to, slab, LentAs::Ranges)
+    }
+
+    fn sends_from(&self, to: PeerId, slab: u32) -> bool {
+        lends(&self.slots, to, slab, LentAs::Source)
+    }
+
+    fn send_lent(&mut self, to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+        send_lent(&mut self.slots, to, tag, parts)
     }
 
     fn resolve(&self, from: PeerId, range: &LentRange) -> Option<&[u8]> {
@@ -289,6 +311,17 @@ fn send_parts(slots: &mut [Slot], to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -
     let Some(slot) = slots.get_mut(to.0 as usize) else { return Err(OutboxError::Gone) };
     let Some(link) = slot.up() else { return Err(OutboxError::Gone) };
     link.try_send(tag, parts).map_err(|error| slot.refused(error))
+}
+
+#[inline]
+fn lends(slots: &[Slot], to: PeerId, slab: u32, lent_as: LentAs) -> bool {
+    slots.get(to.0 as usize).is_some_and(|slot| slot.lent.contains(&(slab, lent_as)))
+}
+
+fn send_lent(slots: &mut [Slot], to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+    let Some(slot) = slots.get_mut(to.0 as usize) else { return Err(OutboxError::Gone) };
+    let Some(link) = slot.up() else { return Err(OutboxError::Gone) };
+    link.try_send_lent(tag, parts).map_err(|error| slot.refused(error))
 }
 
 #[inline]

@@ -69,6 +69,18 @@ pub trait Outbox {
         false
     }
 
+    /// Whether frames to `to` are sent from slab `slab` without a copy, by [`Outbox::send_lent`].
+    fn sends_from(&self, to: PeerId, slab: u32) -> bool {
+        let _ = (to, slab);
+        false
+    }
+
+    /// As [`Outbox::send_parts`]. Parts in slabs that frames are [sent from](Outbox::sends_from) stay as they are until `to` has
+    /// answered.
+    fn send_lent(&mut self, to: PeerId, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), OutboxError> {
+        self.send_parts(to, tag, parts)
+    }
+
     /// The bytes that `from` lent under `range`; `None` if it lent no such bytes. Their values may be anything at any
     /// time.
     fn resolve(&self, from: PeerId, range: &LentRange) -> Option<&[u8]> {

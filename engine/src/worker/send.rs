@@ -326,8 +326,15 @@ fn send_arrays<V: Element>(
     }
     let arrays = &arrays[..body.parts.len()];
     let layout = Layout::new(key_bytes, rows.len() * width * size_of::<V>(), arrays.len());
-    if layout.frame_bytes >= GATHERED_BYTES_MIN && out.gathers(peer) {
-        return gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts));
+    if layout.frame_bytes >= GATHERED_BYTES_MIN {
+        // The task owns what it lent until it ends, and a push ends when it was answered.
+        let is_source = |part: &Source| part.lent().is_some_and(|lent| out.sends_from(peer, lent.slab()));
+        if body.parts.iter().any(is_source) {
+            return gather(header, keys, arrays, &layout, |tag, parts| out.send_lent(peer, tag, parts));
+        }
+        if out.gathers(peer) {
+            return gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts));
+        }
     }
     out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::FaultPlan;
 use super::plan::Fate;
-use crate::link::{CarrierKind, Frame, LendError, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
+use crate::link::{CarrierKind, Frame, LendError, LentAs, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
 use crate::region::{LentRange, Slab};
 
 /// Bytes kept back at most; beyond, the answer is "full" until the oldest were sent.
@@ -278,7 +278,7 @@ impl<L: Link> Link for Faulty<L> {
         self.inner.look_every()
     }
 
-    fn lend(&mut self, slab: &Slab) -> Result<(), LendError> {
+    fn lend(&mut self, slab: &Slab) -> Result<LentAs, LendError> {
         self.inner.lend(slab)
     }
 

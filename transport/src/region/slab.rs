@@ -124,6 +124,11 @@ impl Slab {
         self.mapping.bytes
     }
 
+    /// Where it begins.
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.mapping.base.as_ptr()
+    }
+
     /// The memfd, which a link passes to the peer.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.mapping.fd.as_fd()

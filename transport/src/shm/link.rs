@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::control::{self, Message};
-use crate::link::{CarrierKind, Frame, LendError, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
+use crate::link::{CarrierKind, Frame, LendError, LentAs, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
 use crate::region::{LentRange, LentSlab, Slab};
 use crate::ring::{Consumer, MappedRing, Producer, Taken};
 
@@ -341,12 +341,12 @@ impl Link for ShmLink {
         [self.doorbell.as_fd(), self.socket.as_fd()]
     }
 
-    fn lend(&mut self, slab: &Slab) -> Result<(), LendError> {
+    fn lend(&mut self, slab: &Slab) -> Result<LentAs, LendError> {
         if let Some(end) = &self.end {
             return Err(LendError::Ended(end.clone()));
         }
         if self.lent.contains(&slab.id()) {
-            return Ok(());
+            return Ok(LentAs::Ranges);
         }
         if self.lent.len() == SLABS_MAX {
             return Err(LendError::TooMany { max: SLABS_MAX });
@@ -357,7 +357,7 @@ impl Link for ShmLink {
         self.lent.push(slab.id());
         let sleeps = self.outward.notify();
         self.wake(sleeps);
-        Ok(())
+        Ok(LentAs::Ranges)
     }
 
     fn resolve(&self, range: &LentRange) -> Option<&[u8]> {

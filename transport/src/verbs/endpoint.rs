@@ -1,6 +1,7 @@
 //! One side's queue pair with its memory: posts requests, never more than the send queue holds, and counts them back.
 
 use std::mem::MaybeUninit;
+use std::slice;
 use std::sync::Arc;
 
 use super::VerbsError;
@@ -9,6 +10,7 @@ use super::device::{Access, Device, Domain, Registration};
 use super::exchange::{Address, Remote};
 use super::ffi::{self, number as n};
 use super::memory::{Mailbox, register_ring};
+use super::pieces::{PIECES_MIN, Pieces};
 use super::queue_pair::{QueuePair, RECEIVE_BATCH, RECEIVE_DEPTH, RECEIVED, SEND_DEPTH};
 use super::wire::Signal;
 use crate::link::{LinkEnd, WORD_BYTES};
@@ -134,7 +136,7 @@ impl Endpoint {
         let length = bytes + WORD_BYTES as u64;
         let mut record = ffi::Sge { addr: staged.0 + at, length: length as u32, lkey: staged.1 };
         let signal = self.signaled <= self.completed || self.posted + 1 - self.signaled >= SIGNAL_EVERY;
-        let mut requests = [self.request(&mut record, self.peer_ring, at, n::SEND_INLINE)];
+        let mut requests = [self.request(slice::from_mut(&mut record), self.peer_ring, at, n::SEND_INLINE)];
         requests[0].opcode = n::WR_RDMA_WRITE_WITH_IMM;
         requests[0].imm_data = Signal::Landed(end).encode().to_be();
         self.count(&mut requests, signal, end);
@@ -142,24 +144,49 @@ impl Endpoint {
         ended(unsafe { self.queue_pair.send(&mut requests) })
     }
 
-    /// WRITEs one record: first all but its word, and the zero that the next word will land on; then the word.
-    /// `at` is its place in both rings, `bytes` its length with padding, `end` the stream position behind it.
+    /// For the body of a record at `at` of both rings.
     #[inline]
-    pub(super) fn write_record(&mut self, at: u64, bytes: u64, word: u64, end: u64) -> Result<(), LinkEnd> {
-        let offset = at + WORD_BYTES as u64;
+    pub(super) fn pieces(&self, at: u64) -> Pieces {
         let staged = self.staged.as_ref().map_or((0, 0), |staged| (staged.address, staged.local_key));
-        let mut body = ffi::Sge { addr: staged.0 + offset, length: bytes as u32, lkey: staged.1 };
+        Pieces::new(staged.0 + at + WORD_BYTES as u64, staged.1, self.queue_pair.pieces)
+    }
+
+    /// True if the device gathers a request from as many places as lent memory takes.
+    pub(super) fn can_gather(&self) -> bool {
+        self.queue_pair.pieces >= PIECES_MIN
+    }
+
+    pub(super) fn domain(&self) -> &Arc<Domain> {
+        &self.domain
+    }
+
+    /// WRITEs one record: first its body, all but its word, and the zero that the next word will land on; then the word.
+    /// `at` is its place in both rings, `end` the stream position behind it.
+    ///
+    /// # Safety
+    /// The body's pieces are of the staged ring ([`Endpoint::pieces`]), or of memory registered in this domain that stays so
+    /// while the link lives.
+    #[inline]
+    pub(super) unsafe fn write_record(
+        &mut self,
+        at: u64,
+        mut body: Pieces,
+        word: u64,
+        end: u64,
+    ) -> Result<(), LinkEnd> {
+        let pieces = body.as_mut_slice();
+        let inline = matches!(pieces, [piece] if piece.length as usize <= self.queue_pair.inline_bytes);
         let mut word_at = ffi::Sge { addr: &raw const word as u64, length: WORD_BYTES as u32, lkey: 0 };
-        let inline = bytes as usize <= self.queue_pair.inline_bytes;
         let signal = self.signaled <= self.completed || self.posted + 2 - self.signaled >= SIGNAL_EVERY;
+        let body_flags = if inline { n::SEND_INLINE } else { 0 };
         let mut requests = [
-            self.request(&mut body, self.peer_ring, offset, if inline { n::SEND_INLINE } else { 0 }),
-            self.request(&mut word_at, self.peer_ring, at, n::SEND_INLINE),
+            self.request(pieces, self.peer_ring, at + WORD_BYTES as u64, body_flags),
+            self.request(slice::from_mut(&mut word_at), self.peer_ring, at, n::SEND_INLINE),
         ];
         self.count(&mut requests, signal, end);
-        // SAFETY: the body lies in the staged ring, both views of which are registered and mapped while the link lives: `at` is
-        // below the ring's bytes and a record at most a quarter of it. The producer writes there again only after the
-        // peer's credit says that it has received it. The word is inline, alive during the call.
+        // SAFETY: both views of the staged ring are registered and mapped while the link lives: `at` is below the ring's bytes and
+        // a record at most a quarter of it. The producer writes there again only after the peer's credit says that it has
+        // received it. For other pieces the caller vouches. The word is inline, alive during the call.
         ended(unsafe { self.queue_pair.send(&mut requests) })
     }
 
@@ -167,7 +194,7 @@ impl Endpoint {
     pub(super) fn write_credit(&mut self, credit: u64) -> Result<(), LinkEnd> {
         let mut piece = ffi::Sge { addr: &raw const credit as u64, length: size_of::<u64>() as u32, lkey: 0 };
         let signal = self.posted + 1 - self.signaled >= SIGNAL_EVERY;
-        let mut requests = [self.request(&mut piece, self.peer_mailbox, 0, n::SEND_INLINE)];
+        let mut requests = [self.request(slice::from_mut(&mut piece), self.peer_mailbox, 0, n::SEND_INLINE)];
         self.count(&mut requests, signal, self.last_position());
         // SAFETY: the one piece is inline and alive during the call.
         ended(unsafe { self.queue_pair.send(&mut requests) })
@@ -203,9 +230,9 @@ impl Endpoint {
     }
 
     #[inline]
-    fn request(&self, piece: &mut ffi::Sge, to: Remote, offset: u64, flags: u32) -> ffi::SendWr {
+    fn request(&self, pieces: &mut [ffi::Sge], to: Remote, offset: u64, flags: u32) -> ffi::SendWr {
         let mut request = ffi::SendWr::empty();
-        (request.sg_list, request.num_sge) = (piece, 1);
+        (request.sg_list, request.num_sge) = (pieces.as_mut_ptr(), pieces.len() as i32);
         (request.remote_addr, request.rkey) = (to.address + offset, to.key);
         request.send_flags = flags;
         request

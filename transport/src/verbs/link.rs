@@ -6,10 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
+use super::lend::Lent;
 use super::memory::Mailbox;
+use super::pieces::Pieces;
 use super::queue_pair::LANDINGS;
 use super::wire::{decode_credit, decode_landed_word, decode_word, encode_signalled_word, encode_word};
-use crate::link::{CarrierKind, Frame, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
+use crate::link::{CarrierKind, Frame, LendError, LentAs, Link, LinkEnd, LinkStats, SendError, WORD_BYTES};
+use crate::region::Slab;
 use crate::ring::{Consumer, MappedRing, Producer, RingMemory, padded};
 
 /// Rounds of [`Link::progress`] without a frame before the socket is asked (a system call).
@@ -83,6 +86,8 @@ pub struct VerbsLink {
     pub(super) quiet_rounds: u32,
     pub(super) silent_rounds: u32,
     pub(super) stats: LinkStats,
+    /// Slabs that frames are sent from.
+    pub(super) lent: Vec<Lent>,
 }
 
 impl VerbsLink {
@@ -119,12 +124,13 @@ impl VerbsLink {
             quiet_rounds: 0,
             silent_rounds: 0,
             stats: LinkStats::default(),
+            lent: Vec::new(),
         }
     }
 
     /// Claims room in the staged ring, the peer's ring and the send queue.
     #[inline]
-    fn claim(&mut self, frame_bytes: usize) -> Result<(), SendError> {
+    pub(super) fn claim(&mut self, frame_bytes: usize) -> Result<(), SendError> {
         if let Some(end) = &self.end {
             return Err(SendError::Ended(end.clone()));
         }
@@ -159,26 +165,52 @@ impl VerbsLink {
     /// Sends the record that begins at `from`, just committed to the staged ring.
     #[inline]
     fn launch(&mut self, from: u64) {
-        let memory = self.outward.memory();
-        let word = memory.word(from).load(Ordering::Relaxed);
-        let (len, tag) = (word as u32, (word >> 32) as u32);
-        let at = from & (memory.ring_bytes() - 1);
-        let end = self.outward.position();
-        let posted = if self.endpoint.is_small(end - from) && self.may_signal_landing() {
-            // The producer never reads its words again.
-            let word = self.outward.memory().word(from);
-            word.store(encode_signalled_word(len, tag), Ordering::Relaxed);
-            self.landings[self.landings_sent % LANDINGS] = end;
-            self.landings_sent += 1;
-            self.endpoint.write_landing(at, end - from, end)
-        } else {
-            self.endpoint.write_record(at, end - from, encode_word(len, tag), end)
-        };
+        let (at, end) = (self.place(from), self.outward.position());
+        if !self.endpoint.is_small(end - from) || !self.may_signal_landing() {
+            let mut pieces = self.endpoint.pieces(at);
+            pieces.push_staged((end - from) as usize);
+            return self.launch_pieces(from, pieces);
+        }
+        let (len, tag) = self.word_of(from);
+        // The producer never reads its words again.
+        let word = self.outward.memory().word(from);
+        word.store(encode_signalled_word(len, tag), Ordering::Relaxed);
+        self.landings[self.landings_sent % LANDINGS] = end;
+        self.landings_sent += 1;
+        let posted = self.endpoint.write_landing(at, end - from, end);
+        self.launched(from, posted);
+    }
+
+    /// As [`VerbsLink::launch`], for a record whose body (with the next word's zero) are these pieces: of the staged ring, or of
+    /// slabs that this link holds.
+    pub(super) fn launch_pieces(&mut self, from: u64, pieces: Pieces) {
+        let ((len, tag), end) = (self.word_of(from), self.outward.position());
+        // SAFETY: `lent` keeps slabs mapped and registered as long as the link, and the queue pair ends before them.
+        let posted =
+            unsafe { self.endpoint.write_record(self.place(from), pieces, encode_word(len, tag), end) };
+        self.launched(from, posted);
+    }
+
+    /// Where the record at a position of the stream lies in both rings.
+    #[inline]
+    pub(super) fn place(&self, position: u64) -> u64 {
+        position & (self.outward.memory().ring_bytes() - 1)
+    }
+
+    /// Length and tag of a record committed to the staged ring.
+    #[inline]
+    fn word_of(&self, from: u64) -> (u32, u32) {
+        let word = self.outward.memory().word(from).load(Ordering::Relaxed);
+        (word as u32, (word >> 32) as u32)
+    }
+
+    #[inline]
+    fn launched(&mut self, from: u64, posted: Result<(), LinkEnd>) {
         self.note(posted);
         self.quiet_rounds = 0;
         self.silent_rounds = 0;
         self.stats.sent_frames += 1;
-        self.stats.sent_bytes += end - from;
+        self.stats.sent_bytes += self.outward.position() - from;
         // The peer may have asked to be woken since the last look.
         self.look();
         self.settle();
@@ -364,6 +396,14 @@ impl Link for VerbsLink {
 
     fn park_fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.endpoint.completions.fd(), self.socket.as_fd()]
+    }
+
+    fn lend(&mut self, slab: &Slab) -> Result<LentAs, LendError> {
+        self.register(slab)
+    }
+
+    fn try_send_lent(&mut self, tag: u32, parts: &[IoSlice<'_>]) -> Result<(), SendError> {
+        self.send_lent(tag, parts)
     }
 
     fn close(&mut self) {

@@ -15,6 +15,8 @@
 //!
 //! (Measured in the guest, 56 bytes there and back: two WRITEs 3.4 times what `ib_write_lat` needs, one with a signal 2.1 times; for
 //! large frames the signal gained nothing.)
+//! A large frame's bytes may also lie in lent memory: the first WRITE is then gathered from there (`lend`, `pieces`).
+//!
 //! Credits are WRITEs into the producer's mailbox, with arrival bits of their own.
 //!
 //! **Sleeping.** A flag in the peer's memory could be missed while a frame is under way, so a sleeper *asks* for a wake and says
@@ -30,7 +32,7 @@
 //! the few declarations are written down, held to the header by assertions, and the library is loaded when it is wanted: one
 //! program for machines with and without RDMA, built without either.
 //!
-//! Read `wire`, `endpoint`, `link`, `signals`; then `queue_pair`, `completion`, `device`; `exchange` is what crosses the socket.
+//! Read `wire`, `endpoint`, `link`, `signals`, `lend`; then `queue_pair`, `completion`, `device`; `exchange` is what crosses the socket.
 
 mod choose;
 mod completion;
@@ -40,9 +42,11 @@ mod endpoint;
 mod error;
 mod exchange;
 mod ffi;
+mod lend;
 mod library;
 mod link;
 mod memory;
+mod pieces;
 mod queue_pair;
 mod signals;
 pub mod sysfs;

@@ -9,6 +9,7 @@ use super::device::Domain;
 use super::error::{check, os};
 use super::exchange::Address;
 use super::ffi::{self, number as n};
+use super::pieces::{PIECES_MAX, PIECES_MIN};
 use super::{LinkLayer, VerbsError};
 
 /// Requests that may wait for completion. 128 records in flight are more than a link of 100 Gbit/s holds.
@@ -95,6 +96,8 @@ pub(super) struct QueuePair {
     state: State,
     /// Bytes a request may carry in itself.
     pub(super) inline_bytes: usize,
+    /// Places of memory it may gather them from.
+    pub(super) pieces: usize,
     pub(super) number: u32,
 }
 
@@ -104,10 +107,10 @@ unsafe impl Send for QueuePair {}
 impl QueuePair {
     /// A new queue pair in state Init, with every receive posted.
     pub(super) fn new(domain: &Arc<Domain>, completions: &Completions) -> Result<Self, VerbsError> {
-        // Devices differ in what they grant; eight bytes, a word, is all that is needed.
-        let wishes = [256, 128, 64, 8];
-        let made = wishes.into_iter().find_map(|inline| create(domain, completions, inline));
-        let (qp, inline_bytes) = made.ok_or_else(|| os("ibv_create_qp"))?;
+        // Devices differ in what they grant; eight bytes, a word, from one place is all that is needed.
+        let wishes = [(256, PIECES_MAX), (128, PIECES_MAX), (64, PIECES_MIN), (8, PIECES_MIN), (8, 1)];
+        let made = wishes.into_iter().find_map(|wish| create(domain, completions, wish));
+        let (qp, granted) = made.ok_or_else(|| os("ibv_create_qp"))?;
         // SAFETY: just made by the library; the provider filled the table of its context before.
         let (number, ops) = unsafe { (qp.as_ref().qp_num, &(*qp.as_ref().context).ops) };
         let operations = ops.post_send.zip(ops.post_recv);
@@ -118,7 +121,8 @@ impl QueuePair {
             post_send,
             post_receive,
             state: State::Reset,
-            inline_bytes: inline_bytes as usize,
+            inline_bytes: granted.max_inline_data as usize,
+            pieces: granted.max_send_sge as usize,
             number,
         };
         let access = n::ACCESS_REMOTE_WRITE;
@@ -217,8 +221,12 @@ impl Drop for QueuePair {
     }
 }
 
-/// Makes a queue pair that carries `inline` bytes in a request; returns how many it really does.
-fn create(domain: &Arc<Domain>, completions: &Completions, inline: u32) -> Option<(NonNull<ffi::Qp>, u32)> {
+/// Makes a queue pair that carries so many bytes in a request, from so many places; returns what was granted.
+fn create(
+    domain: &Arc<Domain>,
+    completions: &Completions,
+    (inline_bytes, pieces): (u32, usize),
+) -> Option<(NonNull<ffi::Qp>, ffi::QpCap)> {
     let mut wish = ffi::QpInitAttr {
         qp_context: ptr::null_mut(),
         send_cq: completions.as_ptr(),
@@ -227,16 +235,16 @@ fn create(domain: &Arc<Domain>, completions: &Completions, inline: u32) -> Optio
         cap: ffi::QpCap {
             max_send_wr: SEND_DEPTH,
             max_recv_wr: RECEIVE_DEPTH,
-            max_send_sge: 1,
+            max_send_sge: pieces as u32,
             max_recv_sge: 1,
-            max_inline_data: inline,
+            max_inline_data: inline_bytes,
         },
         qp_type: n::QPT_RC,
         sq_sig_all: 0,
     };
     // SAFETY: domain and queue are alive; the call reads the wish and writes what it grants into its `cap`.
     let qp = unsafe { (domain.device.library.create_qp)(domain.as_ptr(), &mut wish) };
-    NonNull::new(qp).map(|qp| (qp, wish.cap.max_inline_data))
+    NonNull::new(qp).map(|qp| (qp, wish.cap))
 }
 
 #[cfg(test)]
