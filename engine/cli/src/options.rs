@@ -49,7 +49,7 @@ fn non_negative(text: &str) -> Result<f64, String> {
 }
 
 /// A finite number above 0.
-fn positive(text: &str) -> Result<f64, String> {
+pub fn positive(text: &str) -> Result<f64, String> {
     non_negative(text).ok().filter(|value| *value > 0.0).ok_or_else(|| "expected a number above 0".into())
 }
 
