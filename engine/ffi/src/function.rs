@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::message::Element;
 use engine::table::CallError;
-use engine::update::{CallView, Combine, Registry, Rows, ServerFn};
+use engine::update::{Answer, CallView, Combine, Registry, Rows, ServerFn};
 
 use crate::handle::{Handle, Kind, place, sized, slice, text};
 use crate::status::{Fault, guard, kr_status};
@@ -172,9 +172,14 @@ pub unsafe extern "C" fn kr_reply_write(
     guard(|| {
         // SAFETY: the caller's promise.
         let (reply, bytes) = unsafe {
-            (place("reply", reply.cast::<Vec<u8>>())?, slice("bytes", bytes.cast::<u8>(), bytes_count)?)
+            (place("reply", reply.cast::<Answer>())?, slice("bytes", bytes.cast::<u8>(), bytes_count)?)
         };
-        reply.extend_from_slice(bytes);
+        if reply.kept.is_some() {
+            return Err(Fault::misuse(
+                "kr_reply_write: expected no more bytes behind those of kr_reply_lend()",
+            ));
+        }
+        reply.own.extend_from_slice(bytes);
         Ok(kr_status::KR_OK)
     })
 }
@@ -325,17 +330,21 @@ impl<V: Element> ServerFn<V> for CFunction {
         }
     }
 
-    fn call(&mut self, verb: &str, args: &[u8], _: &mut CallView<'_, V>) -> Result<Vec<u8>, CallError> {
+    fn answer(&mut self, verb: &str, args: &[u8], _: &mut CallView<'_, V>) -> Result<Answer, CallError> {
         let refuse = |text: String| CallError::Arguments { verb: verb.to_owned(), text };
         let Some(call) = self.described.call else {
             let function = self.described.name.clone();
             return Err(CallError::UnknownVerb { function, verb: verb.to_owned() });
         };
         let name = CString::new(verb).map_err(|error| refuse(error.to_string()))?;
-        let (context, mut reply) = (self.described.context, Vec::<u8>::new());
+        let (context, mut reply) = (self.described.context, Answer::default());
         let to = (&raw mut reply).cast::<kr_reply>();
         // SAFETY: the function was given for this; name, arguments and reply live during the call.
         let code = unsafe { call(context, self.state, name.as_ptr(), args.as_ptr().cast(), args.len(), to) };
-        if code == 0 { Ok(reply) } else { Err(refuse(String::from_utf8_lossy(&reply).into_owned())) }
+        if code == 0 {
+            Ok(reply)
+        } else {
+            Err(refuse(String::from_utf8_lossy(&reply.into_bytes()).into_owned()))
+        }
     }
 }

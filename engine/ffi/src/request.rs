@@ -60,7 +60,7 @@ impl Context {
 
 /// # Safety
 /// `options` is NULL or as described at [`kr_options`].
-unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Options, Fault> {
+pub unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Options, Fault> {
     if options.is_null() {
         return Ok(Options::default());
     }
@@ -149,7 +149,7 @@ unsafe fn room<V: Element>(into: *mut c_void, values: usize) -> Result<BorrowedM
 ///
 /// # Safety
 /// `worker` is NULL or a worker; `task` is NULL or points to room for a number.
-unsafe fn submit(
+pub unsafe fn submit(
     worker: *mut kr_worker,
     task: *mut kr_task,
     begin: impl FnOnce(&mut Inner) -> Result<TaskId, Fault>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrays::{BorrowedMut, PushArray, Sink, Source};
+use super::call::Call;
 use super::pieces::{Body, What};
 use super::request::*;
 use super::session::Session;
@@ -165,20 +166,6 @@ impl WorkerCore {
         self.submit(Kind::PushPull, table, What::Keys(keys), sources(parts), into.into(), options, out)
     }
 
-    /// Runs `verb` of the table's server function at the target shards.
-    pub fn call(
-        &mut self,
-        table: TableHandle,
-        target: Target,
-        verb: &str,
-        arguments: Vec<u8>,
-        options: Options,
-        out: &mut dyn Outbox,
-    ) -> Result<TaskId, SubmitError> {
-        let what = What::Call(target, verb.to_owned(), arguments);
-        self.submit(Kind::Call, table, what, Vec::new(), Sink::default(), options, out)
-    }
-
     /// Asks every shard to create, freeze or drop a table.
     pub fn control(
         &mut self,
@@ -189,6 +176,16 @@ impl WorkerCore {
         let json = serde_json::to_vec(control).map_err(|error| SubmitError::Keys(error.to_string()))?;
         let table = TableHandle { id: 0, width: 0, value_type: 0, aggregation: Default::default() };
         self.submit(Kind::Control, table, What::Control(json), Vec::new(), Sink::default(), options, out)
+    }
+
+    pub(super) fn submit_call(
+        &mut self,
+        table: TableHandle,
+        call: Call,
+        options: Options,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        self.submit(Kind::Call, table, What::Call(call), Vec::new(), Sink::default(), options, out)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one road of five public calls")]

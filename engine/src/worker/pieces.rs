@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
+use super::call::Call;
 use super::request::{Callback, Keys, TableHandle, Target};
 use crate::key_list::{Cut, KeyList};
 use crate::key_range::{Key, KeyRange, RangeMap};
@@ -28,8 +29,7 @@ pub(super) struct Body {
 /// What a task is about.
 pub(super) enum What {
     Keys(Keys),
-    /// Verb and arguments.
-    Call(Target, String, Vec<u8>),
+    Call(Call),
     /// JSON.
     Control(Vec<u8>),
 }
@@ -100,13 +100,13 @@ impl Body {
                 .slices_of_range(*range)
                 .map(|(shard, range)| bare(shard, range, PieceKeys::Existing))
                 .collect(),
-            What::Call(Target::Shard(shard), ..) => {
+            What::Call(Call { target: Target::Shard(shard), .. }) => {
                 vec![bare(*shard as usize, KeyRange::ALL, PieceKeys::None)]
             }
-            What::Call(Target::OwnerOf(key), ..) => {
+            What::Call(Call { target: Target::OwnerOf(key), .. }) => {
                 vec![bare(map.shard_of(*key), KeyRange::one(*key), PieceKeys::None)]
             }
-            What::Call(Target::All, ..) | What::Control(_) => {
+            What::Call(Call { target: Target::All, .. }) | What::Control(_) => {
                 (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
             }
         };

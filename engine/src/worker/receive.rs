@@ -1,8 +1,9 @@
 //! From answers to finished tasks.
 
 use super::arrays::Sink;
+use super::call::Call;
 use super::core::WorkerCore;
-use super::pieces::{Body, Found, PieceKeys, rest_of};
+use super::pieces::{Body, Found, PieceKeys, What, rest_of};
 use super::request::{PeerFault, TaskError, TaskId, TaskState};
 use super::session::{Flight, Unsent};
 use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};
@@ -132,7 +133,10 @@ impl WorkerCore {
 
     fn reply(&mut self, shard: usize, frame: &Frame<'_>) {
         if let Some((body, _)) = self.piece_of(shard, frame.header.sequence) {
-            body.replies.push((shard as u32, frame.payload().to_vec()));
+            match &mut body.what {
+                What::Call(Call { receive: Some(receive), .. }) => receive(shard as u32, frame.payload()),
+                _ => body.replies.push((shard as u32, frame.payload().to_vec())),
+            }
         }
         self.acknowledged(shard, frame.header.sequence);
     }

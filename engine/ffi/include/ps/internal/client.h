@@ -124,6 +124,8 @@ public:
     // All below only with the turn taken.
     kr_worker *worker() { return worker_; }
     KeyLists &lists() { return lists_; }
+    // The table that takes calls.
+    kr_table control() const { return control_; }
 
     // The table of an application; the same for all workers.
     kr_table table(int app, uint32_t value_type) {
