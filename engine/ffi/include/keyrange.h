@@ -167,6 +167,8 @@ typedef struct {
     kr_callback callback;
     // Given to the callback.
     void *context;
+    // Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
+    int32_t priority;
 } kr_options;
 
 // Gives back memory that was lent to an answer; called once, on any thread.

@@ -44,6 +44,8 @@ pub struct kr_options {
     pub callback: kr_callback,
     /// Given to the callback.
     pub context: *mut c_void,
+    /// Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
+    pub priority: i32,
 }
 
 struct Context(*mut c_void);
@@ -76,6 +78,7 @@ pub unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Optio
         time: given.time,
         after: after.iter().map(|&task| TaskId::from_number(task)).collect(),
         after_time: given.after_time != 0,
+        priority: given.priority,
         deadline,
         callback: None,
     };

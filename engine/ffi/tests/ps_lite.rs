@@ -116,6 +116,9 @@ fn jobs(name: &str, workers_per_process: usize) {
     let program = place.build(compiler, "c++11", name);
     for (servers, processes) in [(1, 1), (2, 2), (3, 4)] {
         for carrier in ["shm", "tcp", "local"] {
+            if carrier == "local" && servers > 1 {
+                continue;
+            }
             Job { servers, workers: processes * workers_per_process, processes, carrier }.run(&program);
         }
     }
@@ -148,6 +151,11 @@ fn the_default_handle_sums() {
 #[test]
 fn handles_of_the_programs_own_and_simple_app() {
     jobs("handles", 1);
+}
+
+#[test]
+fn what_programs_rely_on() {
+    jobs("behaviours", 1);
 }
 
 #[test]

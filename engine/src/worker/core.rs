@@ -204,6 +204,7 @@ impl WorkerCore {
             table,
             time: options.time,
             after_time: options.after_time,
+            priority: options.priority,
             what,
             parts,
             into,

@@ -17,6 +17,7 @@ pub(super) struct Body {
     pub table: TableHandle,
     pub time: u64,
     pub after_time: bool,
+    pub priority: i32,
     pub what: What,
     pub parts: Vec<Source>,
     pub into: Sink,

@@ -94,8 +94,9 @@ impl WorkerCore {
         let Some((task, piece)) = self.sessions[shard].arrive(sequence) else { return Ok(()) };
         match rest.and_then(|last| self.add_rest(task, piece as usize, last)) {
             Some(piece) => {
-                let unsent = Unsent { task, piece, is_call: false };
-                self.sessions[shard].unsent.push_back(unsent);
+                let priority =
+                    self.tasks.get(task).and_then(|task| Some(task.body.as_ref()?.priority)).unwrap_or(0);
+                self.sessions[shard].queue(Unsent { task, piece, is_call: false, priority });
             }
             None => self.piece_done(task),
         }

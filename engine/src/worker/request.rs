@@ -75,6 +75,8 @@ pub struct Options {
     pub after: Vec<TaskId>,
     /// Pull only: answer when update `time` of the table is finished at each shard.
     pub after_time: bool,
+    /// Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
+    pub priority: i32,
     /// When to give up, on the clock given to `poll`.
     pub deadline: Option<Duration>,
     /// Takes the end of the task instead of `take`.

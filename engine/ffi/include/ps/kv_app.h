@@ -25,6 +25,11 @@ struct KVMeta {
     int sender;
     int timestamp;
     int customer_id;
+    // Of the bytedance fork: the first key, the registered buffer (or null, as an address), the bytes of the values, and 0.
+    Key key;
+    uint64_t addr;
+    int val_len;
+    int option;
 };
 
 template <typename Val>
@@ -71,7 +76,8 @@ class KVServer : public SimpleApp {
 public:
     using ReqHandle = std::function<void(const KVMeta &request, const KVPairs<Val> &data, KVServer *server)>;
 
-    explicit KVServer(int app_id) : SimpleApp(app_id, app_id) {}
+    // (The other two are the bytedance fork's, which runs several instances in a process; here there is one.)
+    explicit KVServer(int app_id, bool = false, int instance_idx = 0) : SimpleApp(app_id, app_id), instance_idx_(instance_idx) {}
     ~KVServer() override { Postoffice::Get()->switchboard().serve(obj_->app_id(), internal::Server()); }
 
     // The handle runs on the server's thread; its arrays stay as long as somebody holds them.
@@ -97,7 +103,30 @@ public:
                                                 SArray<char>(answer.vals));
     }
 
+    // Of the bytedance fork: what a worker pushes for these keys is put into `vals`, and the handle is given that.
+    void RegisterRecvBuffer(int worker_id, SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> & = {}, int cmd = 0) {
+        CHECK(!keys.empty()) << "RegisterRecvBuffer: expected keys";
+        std::lock_guard<std::mutex> lock(buffers_mutex_);
+        buffers_[std::make_tuple(worker_id, keys.data()[0], cmd)] = vals;
+    }
+    void RegisterRecvBufferWithRank(int worker_rank, SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens = {},
+                                    int cmd = 0) {
+        RegisterRecvBuffer(internal::WorkerId(worker_rank), keys, vals, lens, cmd);
+    }
+    const int instance_idx_;
+
 private:
+    // Puts what was pushed into the buffer registered for it.
+    void Place(KVMeta *meta, KVPairs<Val> *data) {
+        std::lock_guard<std::mutex> lock(buffers_mutex_);
+        auto found = buffers_.find(std::make_tuple(meta->sender, meta->key, meta->cmd));
+        if (found == buffers_.end() || data->vals.empty()) return;
+        SArray<Val> &buffer = found->second;
+        CHECK_LE(data->vals.size(), buffer.size()) << "RegisterRecvBuffer: the buffer is too small for what was pushed";
+        std::copy(data->vals.begin(), data->vals.end(), buffer.data());
+        data->vals = buffer.segment(0, data->vals.size());
+        meta->addr = reinterpret_cast<uint64_t>(buffer.data());
+    }
     void serve_table() {
         internal::Server server;
         server.kind = internal::TableType<Val>() == KR_F32 ? internal::Server::kFloats : internal::Server::kDoubles;
@@ -111,17 +140,23 @@ private:
         server.handle = [this, handle](const internal::Header &header, const SArray<char> &bytes) {
             KVPairs<Val> data;
             KVMeta meta = {header.cmd,    header.push != 0,   header.pull != 0,
-                           header.sender, header.timestamp, header.customer};
+                           header.sender, header.timestamp, header.customer, 0, 0, 0, 0};
             size_t at = sizeof header, keys = static_cast<size_t>(header.keys) * sizeof(Key);
             data.keys = bytes.segment(at, at + keys);
             at += keys;
             data.lens = bytes.segment(at, at + static_cast<size_t>(header.lens) * sizeof(int));
             at += internal::Header::padded(header.lens);
             data.vals = bytes.segment(at, at + static_cast<size_t>(header.values) * sizeof(Val));
+            meta.key = data.keys.empty() ? 0 : data.keys.data()[0];
+            meta.val_len = static_cast<int>(data.vals.size() * sizeof(Val));
+            Place(&meta, &data);
             handle(meta, data, this);
         };
         Postoffice::Get()->switchboard().serve(obj_->app_id(), server);
     }
+
+    std::mutex buffers_mutex_;
+    std::map<std::tuple<int, Key, int>, SArray<Val>> buffers_;
 };
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
@@ -134,7 +169,8 @@ public:
     using SlicedKVs = std::vector<std::pair<bool, KVPairs<Val>>>;
     using Slicer = std::function<void(const KVPairs<Val> &send, const std::vector<Range> &ranges, SlicedKVs *sliced)>;
 
-    explicit KVWorker(int app_id, int customer_id) : SimpleApp(app_id, customer_id) {}
+    // (The third is the bytedance fork's.)
+    explicit KVWorker(int app_id, int customer_id, int = 0) : SimpleApp(app_id, customer_id) {}
 
     // The vectors are copied as far as need be: they may change as soon as this returns.
     int Push(const std::vector<Key> &keys, const std::vector<Val> &vals, const std::vector<int> &lens = {}, int cmd = 0,
@@ -220,7 +256,7 @@ private:
     int Submit(bool push, bool pull, const SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens, int cmd,
                 const Callback &callback, int priority, const Into &into) {
         if (keys.empty()) return RequestNothing(vals, callback);
-        if (Serves() != internal::Server::kHandle) return RequestTable(push, pull, keys, vals, lens, callback, into);
+        if (Serves() != internal::Server::kHandle) return RequestTable(push, pull, keys, vals, lens, callback, priority, into);
         return RequestHandle(push, pull, keys, vals, lens, cmd, callback, priority, into);
     }
 
@@ -266,7 +302,7 @@ private:
     }
 
     int RequestTable(bool push, bool pull, const SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens,
-                     const Callback &callback, const Into &into) {
+                     const Callback &callback, int priority, const Into &into) {
         const size_t count = keys.size();
         if (push) CHECK_EQ(vals.size(), count) << "KVServerDefaultHandle: expected one value for each key";
         CHECK(lens.empty()) << "KVServerDefaultHandle: expected no lens, each key has one value";
@@ -279,18 +315,19 @@ private:
         int timestamp;
         {
             internal::Turn turn(client.turns());
-            if (count == 1 && !pull) {
+            if (count == 1 && !pull && priority == 0) {
                 internal::Must(kr_push_one(worker, table_, keys.data()[0], vals.data(), internal::kControlMs, &task), "push");
             } else {
                 kr_select which = {client.lists().find(keys.data(), count), 0, 0};
                 const void *parts[] = {vals.data()};
+                const kr_options options = internal::Prior(priority);
                 Val *room = pull ? into.room(count) : nullptr;
                 if (push && pull) {
-                    internal::Must(kr_push_pull(worker, table_, which, parts, 1, room, count, nullptr, &task), "push_pull");
+                    internal::Must(kr_push_pull(worker, table_, which, parts, 1, room, count, &options, &task), "push_pull");
                 } else if (push) {
-                    internal::Must(kr_push(worker, table_, which, parts, 1, count, nullptr, &task), "push");
+                    internal::Must(kr_push(worker, table_, which, parts, 1, count, &options, &task), "push");
                 } else {
-                    internal::Must(kr_pull(worker, table_, which, room, count, nullptr, &task), "pull");
+                    internal::Must(kr_pull(worker, table_, which, room, count, &options, &task), "pull");
                 }
                 kept.reset(new internal::Kept());
                 kept->values = vals.ptr();
@@ -323,7 +360,7 @@ private:
         CHECK_EQ(sliced.size(), ranges.size()) << "the slicer: expected an entry for each server";
         internal::Client &client = obj_->client();
         std::unique_ptr<internal::Kept> kept(new internal::Kept());
-        internal::Exchange *exchange = new internal::Exchange(client, pull ? Wants(into) : internal::Wanted());
+        internal::Exchange *exchange = new internal::Exchange(client, pull ? Wants(into) : internal::Wanted(), priority);
         kept->exchange.reset(exchange);
         kept->callback = callback;
         const uint8_t pulls = pull ? into.lens ? 2 : 1 : 0;

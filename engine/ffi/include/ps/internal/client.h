@@ -104,6 +104,14 @@ private:
     uint64_t clock_ = 0;
 };
 
+// A request's options.
+inline kr_options Prior(int priority) {
+    kr_options options = kr_options();
+    options.size = sizeof options;
+    options.priority = priority;
+    return options;
+}
+
 class Client {
 public:
     explicit Client(const kr_member &member) {

@@ -20,7 +20,7 @@ struct Wanted {
 
 class Exchange {
 public:
-    Exchange(Client &client, const Wanted &wanted) : client_(client), wanted_(wanted) {}
+    Exchange(Client &client, const Wanted &wanted, int priority) : client_(client), wanted_(wanted), options_(Prior(priority)) {}
     Exchange(const Exchange &) = delete;
     Exchange &operator=(const Exchange &) = delete;
     // With the turn taken, as for all here.
@@ -89,7 +89,7 @@ private:
     void begin(Piece &piece, const char *verb, const kr_bytes *parts, size_t count) {
         kr_task task;
         Must(kr_call_in_place(client_.worker(), client_.control(), piece.server, verb, parts, count, &Exchange::visit, &piece,
-                              nullptr, &task),
+                              &options_, &task),
              verb);
         piece.tasks.push_back(task);
     }
@@ -238,6 +238,7 @@ private:
 
     Client &client_;
     const Wanted wanted_;
+    const kr_options options_;
     std::vector<std::unique_ptr<Piece>> pieces_;
 };
 
