@@ -1,9 +1,9 @@
-// Keyrange through ps-lite's interface: KVWorker and KVServerDefaultHandle, a server process and a worker process. Prints what it
-// measures beside what ps-lite itself reached on another machine (a 2-vcore Zen 5).
+// KVWorker and KVServer through ps-lite's interface, a server process and a worker process. Against Keyrange's headers and library, and
+// against ps-lite's own: it uses nothing but their common interface. ps_compare.sh runs both in turn.
 //
-//   sh engine/ffi/install.sh --prefix P
-//   c++ -O3 -march=native -std=c++11 -I P/include benches/peers/ps_bench.cc -o ps_bench -L P/lib -lkeyrange -lpthread -Wl,-rpath,P/lib
-//   ./ps_bench [SECONDS [latency|rate|sparse|sums|dense]...]     starts all nodes; DMLC_PS_VAN_TYPE=shm|tcp as usual
+//   c++ -O3 -march=native -std=c++14 -I P/include ps_bench.cc -o ours -L P/lib -lkeyrange -lpthread -Wl,-rpath,P/lib
+//   c++ -O3 -march=native -std=c++14 -I PSLITE/include ps_bench.cc -o theirs libps.a -lprotobuf-lite -lzmq -lpthread
+//   ./ours [SECONDS [latency|rate|sparse|lists|sums|own]...]     starts all nodes; prints  what <tab> figure <tab> unit
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,8 +58,8 @@ SArray<Key> random_keys(size_t count, unsigned seed) {
     return SArray<Key>(keys);
 }
 
-void print(const char *what, double ours, const char *unit, double theirs, bool is_rate) {
-    std::printf("%-46s %10.4g %-8s %10.4g %8.1f x\n", what, ours, unit, theirs, is_rate ? ours / theirs : theirs / ours);
+void print(const std::string &what, double figure, const char *unit) {
+    std::printf("%s\t%.4g\t%s\n", what.c_str(), figure, unit);
     std::fflush(stdout);
 }
 
@@ -112,8 +112,9 @@ void latency(KVWorker<float> &kv) {
             each.push_back((now_s() - start) * 1e6);
         }
         std::sort(each.begin(), each.end());
-        print(is_pull ? "pull one key and wait, p50" : "push one key and wait, p50", each[each.size() / 2], "us", 185, false);
-        std::printf("%-46s %10.4g us\n", "  p99", each[each.size() * 99 / 100]);
+        const std::string name = std::string(is_pull ? "pull" : "push") + " of one key and wait, ";
+        print(name + "p50", each[each.size() / 2], "us");
+        print(name + "p99", each[each.size() * 99 / 100], "us");
     }
 }
 
@@ -130,49 +131,50 @@ void rate(KVWorker<float> &kv) {
         }
     });
     for (int timestamp : open) kv.Wait(timestamp);
-    print("push one key, 1000 in flight", 1e-6 / per, "M/s", 0.33, true);
+    print("pushes of one key, 1000 in flight", 1e-6 / per, "M/s");
 }
 
 void sparse(KVWorker<float> &kv) {
-    const size_t counts[] = {10000, 100000, 1000000};
-    const double theirs[][3] = {{64, 56, 44}, {32, 49, 31}, {10.8, 12.3, 7.5}};
-    for (int at = 0; at < 3; ++at) {
-        Lists lists(&kv, 1, counts[at]);
-        const std::string name = "the same random " + std::to_string(counts[at] / 1000) + " k keys, ";
-        print((name + "push").c_str(), lists.push(), "M keys/s", theirs[at][0], true);
-        print((name + "pull").c_str(), lists.pull(), "M keys/s", theirs[at][1], true);
-        print((name + "pushpull").c_str(), lists.push_pull(), "M keys/s", theirs[at][2], true);
+    for (size_t count : {10000, 100000, 1000000}) {
+        Lists lists(&kv, 1, count);
+        const std::string name = "the same random " + std::to_string(count / 1000) + " k keys, ";
+        print(name + "push", lists.push(), "M keys/s");
+        print(name + "pull", lists.pull(), "M keys/s");
+        print(name + "push and pull", lists.push_pull(), "M keys/s");
     }
-    Lists lists(&kv, 40, 100000);
-    const double start = now_s();
-    for (size_t at = 0; at < 40; ++at) kv.Wait(kv.ZPush(lists.keys[at], lists.vals[at]));
-    print("40 lists of random 100 k keys, first insert", 4 / (now_s() - start), "M keys/s", 3, true);
-    print("40 lists of random 100 k keys in turn, push", lists.push(), "M keys/s", 10.8, true);
-    print("40 lists of random 100 k keys in turn, pull", lists.pull(), "M keys/s", 10, true);
-    print("40 lists of random 100 k keys in turn, pushpull", lists.push_pull(), "M keys/s", 6, true);
 }
 
-// Whole arrays of floats, summed by the default handle. (ps-lite's figures are of a server that sums one array for each key.)
+void many_lists(KVWorker<float> &kv) {
+    Lists lists(&kv, 40, 100000);
+    const std::string name = "40 lists of 100 k keys in turn, ";
+    const double start = now_s();
+    for (size_t at = 0; at < 40; ++at) kv.Wait(kv.ZPush(lists.keys[at], lists.vals[at]));
+    print(name + "first insert", 4 / (now_s() - start), "M keys/s");
+    print(name + "push", lists.push(), "M keys/s");
+    print(name + "pull", lists.pull(), "M keys/s");
+    print(name + "push and pull", lists.push_pull(), "M keys/s");
+}
+
+// Whole arrays of floats, one key for each float, summed by the default handle.
 void sums(KVWorker<float> &kv) {
     for (int mib = 1; mib <= 4; mib *= 4) {
         Lists lists(&kv, 8, size_t(mib) << 18);
         for (size_t at = 0; at < lists.keys[0].size(); ++at) lists.keys[0].data()[at] = Key(at);
         for (SArray<Key> &keys : lists.keys) keys = lists.keys[0];
-        const std::string name = "array of " + std::to_string(mib) + " MiB, summed, ";
-        const double gb = 4e-3;
-        print((name + "push").c_str(), lists.push() * gb, "GB/s", 2.7, true);
-        print((name + "pull").c_str(), lists.pull() * gb, "GB/s", 2.7, true);
+        const std::string name = "default handle, " + std::to_string(mib) + " MiB of floats, ";
+        print(name + "push", lists.push() * 4e-3, "GB/s");
+        print(name + "pull", lists.pull() * 4e-3, "GB/s");
     }
 }
 
-// One key with many bytes, as ps-lite's own benchmark does, for a handle of the program's own (KVWorker<char>).
-void dense(KVWorker<char> &kv) {
-    const double theirs[][2] = {{3.6, 2.4}, {4.1, 3.0}};
-    for (int at = 0; at < 2; ++at) {
-        const size_t bytes = size_t(1) << (20 + 2 * at);
-        SArray<Key> key = {Key(at)};
-        std::vector<SArray<char>> arrays;
-        for (int slot = 0; slot < 8; ++slot) arrays.emplace_back(bytes, char(1));
+// One key for each array, for handles of the program's own.
+template <typename Val>
+void own(KVWorker<Val> &kv, const char *what) {
+    for (size_t mib : {1, 4}) {
+        const size_t bytes = mib << 20, count = bytes / sizeof(Val);
+        SArray<Key> key = {Key(mib)};
+        std::vector<SArray<Val>> arrays;
+        for (int slot = 0; slot < 8; ++slot) arrays.emplace_back(count, Val(1));
         for (int is_pull = 0; is_pull < 2; ++is_pull) {
             std::vector<int> open(8, -1);
             size_t turn = 0;
@@ -183,22 +185,22 @@ void dense(KVWorker<char> &kv) {
             });
             for (int timestamp : open)
                 if (timestamp >= 0) kv.Wait(timestamp);
-            const std::string name = "own handle, " + std::to_string(bytes >> 20) + " MiB " + (is_pull ? "pull" : "push");
-            print((name + ", 8 in flight").c_str(), 1e-9 / per, "GB/s", theirs[at][is_pull], true);
+            print(std::string(what) + ", " + std::to_string(mib) + " MiB, " + (is_pull ? "pull" : "push"), 1e-9 / per, "GB/s");
         }
     }
 }
 
 void work() {
-    std::printf("%-46s %10s %-8s %10s\n", "", "here", "", "ps-lite on another machine (Zen 5)");
-    KVWorker<float> kv(0, 0);
+    KVWorker<float> floats(0, 0), summed(2, 0);
     KVWorker<char> bytes(1, 0);
     const auto wants = [](const char *part) { return parts.empty() || parts.find(part) != std::string::npos; };
-    if (wants("latency")) latency(kv);
-    if (wants("rate")) rate(kv);
-    if (wants("sparse")) sparse(kv);
-    if (wants("sums")) sums(kv);
-    if (wants("dense")) dense(bytes);
+    if (wants("latency")) latency(floats);
+    if (wants("rate")) rate(floats);
+    if (wants("sparse")) sparse(floats);
+    if (wants("lists")) many_lists(floats);
+    if (wants("sums")) sums(floats);
+    if (wants("own")) own(summed, "own handle that sums");
+    if (wants("own")) own(bytes, "own handle that keeps");
 }
 
 // Keeps the last array pushed for a key, and gives it back.
@@ -215,6 +217,25 @@ struct Keep {
     }
 };
 
+// Adds up the arrays pushed for a key, and gives the sum.
+struct Sum {
+    std::unordered_map<Key, SArray<float>> sums;
+    void operator()(const KVMeta &meta, const KVPairs<float> &data, KVServer<float> *server) {
+        SArray<float> &sum = sums[data.keys.data()[0]];
+        if (meta.push) {
+            if (sum.empty()) sum.resize(data.vals.size(), 0);
+            float *__restrict to = sum.data();
+            const float *__restrict from = data.vals.data();
+            for (size_t at = 0; at < data.vals.size(); ++at) to[at] += from[at];
+            return server->Response(meta);
+        }
+        KVPairs<float> answer;
+        answer.keys = data.keys;
+        answer.vals = sum;
+        server->Response(meta, answer);
+    }
+};
+
 void node(const char *role) {
     setenv("DMLC_ROLE", role, 1);
     Start(0);
@@ -223,7 +244,10 @@ void node(const char *role) {
         floats->set_request_handle(KVServerDefaultHandle<float>());
         auto bytes = new KVServer<char>(1);
         bytes->set_request_handle(Keep());
+        auto summed = new KVServer<float>(2);
+        summed->set_request_handle(Sum());
         RegisterExitCallback([=] {
+            delete summed;
             delete floats;
             delete bytes;
         });

@@ -135,7 +135,7 @@ fn the_whole_key_space_can_be_named() {
 fn a_call_carries_verb_and_arguments() {
     let header = Header::new(Kind::Call);
     let bytes = FrameBytes::compose(HEADER_BYTES + pad64(5) + 3, &mut |body| {
-        compose_call(body, &header, "score", &[1, 2, 3])
+        compose_call(body, &header, "score", &[&[1, 2], &[3]])
     });
     assert_eq!(Frame::decode(bytes.bytes()).unwrap().call().unwrap(), ("score", &[1u8, 2, 3][..]));
 }

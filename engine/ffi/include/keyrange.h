@@ -121,6 +121,64 @@ typedef struct kr_reply kr_reply;
 // Nothing happens between calls: when requests should go on while you compute, call kr_poll() now and then.
 typedef struct kr_worker kr_worker;
 
+// A table as calls name it: copy it freely. Every worker may create the same table to get it.
+typedef struct {
+    // Its number.
+    uint16_t id;
+    // KR_F32 or KR_F64.
+    uint16_t value_type;
+    // Values per key.
+    uint32_t width;
+    // KR_IMMEDIATE or KR_ALL_WORKERS.
+    uint32_t aggregation;
+} kr_table;
+
+// Some bytes of a caller.
+typedef struct {
+    // The first; may be NULL if there are none.
+    const void *bytes;
+    // How many.
+    size_t bytes_count;
+} kr_bytes;
+
+// Called with the answer of one shard. The bytes are valid during the call.
+typedef void (*kr_visit_reply)(void *context, uint32_t shard, const void *reply, size_t reply_bytes);
+
+// Names a request of one worker. Never 0, never used again.
+typedef uint64_t kr_task;
+
+// Called once with the end of a request, from inside a later call with its worker and on that call's thread. `message` is valid
+// during the call; for KR_OK it is "". It must not use the same worker (KR_MISUSE). An exception
+// that leaves it ends the process; longjmp must not.
+typedef void (*kr_callback)(void *context, kr_task task, kr_status status, const char *message);
+
+// How a request is to be run. Zero everywhere but `size` starts it at once, without a deadline, at time 0. NULL for the struct
+// says the same.
+typedef struct {
+    // sizeof(kr_options).
+    size_t size;
+    // The number of the update: on tables that aggregate over all workers, pushes of the same time belong together, and every
+    // worker pushes once for each.
+    uint64_t time;
+    // Requests of this worker that must have ended well before this one starts.
+    const kr_task *after;
+    // How many.
+    size_t after_count;
+    // The request ends as KR_CANCELLED when it has not ended so long after its start; 0 is never.
+    uint32_t deadline_ms;
+    // Pull only, if not 0: answer when update `time` of the table is finished.
+    uint32_t after_time;
+    // Takes the end of the request instead of kr_wait(), or NULL.
+    kr_callback callback;
+    // Given to the callback.
+    void *context;
+    // Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
+    int32_t priority;
+} kr_options;
+
+// Gives back memory that was lent to an answer; called once, on any thread.
+typedef void (*kr_release)(void *context);
+
 // Makes the state of one table on one server thread; `params_json` is what the table's description says ("null" if nothing). NULL
 // refuses the table, with what was given to kr_reply_write() as the reason.
 typedef void *(*kr_function_create)(void *context, const char *params_json, kr_reply *reply);
@@ -237,18 +295,6 @@ typedef struct {
 // Called with one message, from any thread of the library, possibly from several at once. `level` is 1 (error) to 5 (trace).
 typedef void (*kr_log)(void *context, uint32_t level, const char *message);
 
-// A table as calls name it: copy it freely. Every worker may create the same table to get it.
-typedef struct {
-    // Its number.
-    uint16_t id;
-    // KR_F32 or KR_F64.
-    uint16_t value_type;
-    // Values per key.
-    uint32_t width;
-    // KR_IMMEDIATE or KR_ALL_WORKERS.
-    uint32_t aggregation;
-} kr_table;
-
 // Which keys a request is about: those of `list`, or if it is NULL all from `first` to `last`, both included.
 typedef struct {
     // A key list, or NULL.
@@ -258,36 +304,6 @@ typedef struct {
     // Without a list: the last key, included.
     uint64_t last;
 } kr_select;
-
-// Names a request of one worker. Never 0, never used again.
-typedef uint64_t kr_task;
-
-// Called once with the end of a request, from inside a later call with its worker and on that call's thread. `message` is valid
-// during the call; for KR_OK it is "". It must not use the same worker (KR_MISUSE). An exception
-// that leaves it ends the process; longjmp must not.
-typedef void (*kr_callback)(void *context, kr_task task, kr_status status, const char *message);
-
-// How a request is to be run. Zero everywhere but `size` starts it at once, without a deadline, at time 0. NULL for the struct
-// says the same.
-typedef struct {
-    // sizeof(kr_options).
-    size_t size;
-    // The number of the update: on tables that aggregate over all workers, pushes of the same time belong together, and every
-    // worker pushes once for each.
-    uint64_t time;
-    // Requests of this worker that must have ended well before this one starts.
-    const kr_task *after;
-    // How many.
-    size_t after_count;
-    // The request ends as KR_CANCELLED when it has not ended so long after its start; 0 is never.
-    uint32_t deadline_ms;
-    // Pull only, if not 0: answer when update `time` of the table is finished.
-    uint32_t after_time;
-    // Takes the end of the request instead of kr_wait(), or NULL.
-    kr_callback callback;
-    // Given to the callback.
-    void *context;
-} kr_options;
 
 // What a table is. Start from kr_table_spec_init().
 typedef struct {
@@ -320,9 +336,6 @@ typedef struct {
 // valid during the call.
 typedef void (*kr_visit_found)(void *context, const uint64_t *keys, size_t count, const void *values);
 
-// Called with the answer of one shard. The bytes are valid during the call.
-typedef void (*kr_visit_reply)(void *context, uint32_t shard, const void *reply, size_t reply_bytes);
-
 // Who a worker is in its job.
 typedef struct {
     // sizeof(kr_worker_info).
@@ -344,6 +357,34 @@ typedef struct {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Begins a kr_call() whose arguments are `parts`, one after the other. They are written into the frame from where they lie, and must
+// stay as they are until the task has ended. `visit` is called with each shard's answer where it lies, as it comes, from inside a
+// later call with this worker and on that call's thread; it must not use the same worker, must not throw, and must not longjmp out.
+// (kr_wait() tells the end.)
+// Since 0.1.
+kr_status kr_call_in_place(kr_worker *worker,
+                           kr_table table,
+                           uint32_t shard,
+                           const char *verb,
+                           const kr_bytes *parts,
+                           size_t parts_count,
+                           kr_visit_reply visit,
+                           void *visit_context,
+                           const kr_options *options,
+                           kr_task *task);
+
+// Ends the answer of the call under way with bytes that are sent from where they lie, instead of a copy by kr_reply_write(). They
+// must stay as they are until `release(context)` is called: once, from any thread, and late, as the last few answers are kept for
+// a worker that asks again after its link broke. (`release` may be NULL for memory that stays for ever.) When this fails, `release` is
+// not called.
+// KR_MISUSE: the answer has its end already.
+// Since 0.1.
+kr_status kr_reply_lend(kr_reply *reply,
+                        const void *bytes,
+                        size_t bytes_count,
+                        kr_release release,
+                        void *context);
 
 // Begins a set of server functions. Free it with kr_functions_free() once the servers it was given to were started.
 // Since 0.1.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::message::Element;
 use engine::table::CallError;
-use engine::update::{CallView, Combine, Rows, ServerFn, UpdateError};
+use engine::update::{Answer, CallView, Combine, Kept, Rows, ServerFn, UpdateError};
 
 use crate::function::{
     KR_COLUMNS_MAX, kr_function, kr_function_aggregate, kr_function_call, kr_function_create,
@@ -18,12 +18,12 @@ use crate::table::{KR_F32, KR_F64};
 
 thread_local! {
     /// Where the answer of the function goes that runs on this thread.
-    static ANSWER: Cell<*mut Vec<u8>> = const { Cell::new(std::ptr::null_mut()) };
+    static ANSWER: Cell<*mut Answer> = const { Cell::new(std::ptr::null_mut()) };
 }
 
 /// Runs a function of the caller's that can write an answer; what it returned and what it wrote.
-fn answered<R>(what: &str, function: impl FnOnce(*mut kr_reply) -> R) -> (R, Vec<u8>) {
-    let mut answer = Vec::new();
+fn answered<R>(what: &str, function: impl FnOnce(*mut kr_reply) -> R) -> (R, Answer) {
+    let mut answer = Answer::default();
     let to = &raw mut answer;
     let outer = ANSWER.replace(to);
     let result = no_way_but_return(what, || function(to.cast()));
@@ -31,8 +31,8 @@ fn answered<R>(what: &str, function: impl FnOnce(*mut kr_reply) -> R) -> (R, Vec
     (result, answer)
 }
 
-/// Adds to the answer of the function that runs on this thread, if `reply` is the one it was given.
-pub fn add_to_answer(reply: *mut kr_reply, bytes: &[u8]) -> Result<(), Fault> {
+/// The answer of the function that runs on this thread, if `reply` is the one it was given, and has no end yet.
+fn open_answer<'a>(reply: *mut kr_reply) -> Result<&'a mut Answer, Fault> {
     let answer = ANSWER.get();
     if reply.is_null() || answer != reply.cast() {
         return Err(Fault::misuse(format!(
@@ -40,8 +40,24 @@ pub fn add_to_answer(reply: *mut kr_reply, bytes: &[u8]) -> Result<(), Fault> {
              call only"
         )));
     }
-    // SAFETY: set by `answered`, which is still running on this thread, and nobody else looks at it meanwhile.
-    unsafe { (*answer).extend_from_slice(bytes) };
+    // SAFETY: set by `answered`, which is still running on this thread, and nobody else looks at it meanwhile: the two callers
+    // drop the reference before they return to the function.
+    let answer = unsafe { &mut *answer };
+    match answer.kept {
+        None => Ok(answer),
+        Some(_) => Err(Fault::misuse("kr_reply: expected nothing more behind the bytes of kr_reply_lend()")),
+    }
+}
+
+/// Adds to the answer of the function that runs on this thread.
+pub fn add_to_answer(reply: *mut kr_reply, bytes: &[u8]) -> Result<(), Fault> {
+    open_answer(reply)?.own.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Ends the answer of the function that runs on this thread with bytes that lie elsewhere.
+pub fn end_answer(reply: *mut kr_reply, bytes: impl FnOnce() -> Kept) -> Result<(), Fault> {
+    open_answer(reply)?.kept = Some(bytes());
     Ok(())
 }
 
@@ -169,6 +185,7 @@ impl CFunction {
             });
             state = made;
             if state.is_null() {
+                let reason = reason.into_bytes();
                 let reason = String::from_utf8_lossy(&reason);
                 return Err(format!("the function refuses the parameters {params}: {reason}"));
             }
@@ -209,13 +226,13 @@ impl CFunction {
         let (code, reason) = answered(what, |reply| unsafe {
             apply(context, self.state, outputs.as_ptr(), inputs.as_ptr(), values, reply)
         });
-        if code == 0 { Ok(()) } else { Err(UpdateError(told(code, &reason))) }
+        if code == 0 { Ok(()) } else { Err(UpdateError(told(code, reason))) }
     }
 }
 
 /// What a function gave as its reason, and its number.
-fn told(code: i32, reason: &[u8]) -> String {
-    match String::from_utf8_lossy(reason) {
+fn told(code: i32, reason: Answer) -> String {
+    match String::from_utf8_lossy(&reason.into_bytes()) {
         none if none.is_empty() => format!("code {code}, without a text from kr_reply_write()"),
         reason => format!("{reason} (code {code})"),
     }
@@ -277,7 +294,7 @@ impl<V: Element> ServerFn<V> for CFunction {
         }
     }
 
-    fn call(&mut self, verb: &str, args: &[u8], _: &mut CallView<'_, V>) -> Result<Vec<u8>, CallError> {
+    fn answer(&mut self, verb: &str, args: &[u8], _: &mut CallView<'_, V>) -> Result<Answer, CallError> {
         let refuse = |text: String| CallError::Arguments { verb: verb.to_owned(), text };
         let Some(call) = self.described.call else {
             let function = self.described.name.clone();
@@ -290,6 +307,6 @@ impl<V: Element> ServerFn<V> for CFunction {
         let (code, reply) = answered("kr_function.call", |reply| unsafe {
             call(context, self.state, name, arguments, args.len(), reply)
         });
-        if code == 0 { Ok(reply) } else { Err(refuse(told(code, &reply))) }
+        if code == 0 { Ok(reply) } else { Err(refuse(told(code, reply))) }
     }
 }

@@ -5,12 +5,13 @@
 //! `include/keyrange.h` is made from these files by `ci/header.sh`; its opening words are in `cbindgen.toml`.
 //!
 //! Read `status.rs` (how calls end), `handle.rs` (what a pointer must be), `job.rs` (clusters, managers, servers),
-//! `worker.rs`, `table.rs`, `keys.rs`, `request.rs` (push and pull), `task.rs` (their ends), `memory.rs` (lent arrays),
-//! `function.rs` (server functions in C) and `foreign.rs` (how they are run), `log.rs`.
+//! `worker.rs`, `table.rs`, `keys.rs`, `request.rs` (push and pull), `bulk.rs` (calls with many bytes), `task.rs` (their
+//! ends), `memory.rs` (lent arrays), `function.rs` (server functions in C) and `foreign.rs` (how they are run), `log.rs`.
 #![allow(non_camel_case_types, reason = "the names of the C interface")]
 #![allow(clippy::missing_safety_doc, reason = "the header's first page says it for all calls")]
 #![allow(clippy::too_many_arguments, reason = "C has no builders")]
 
+pub mod bulk;
 pub mod foreign;
 pub mod function;
 pub mod handle;

@@ -50,6 +50,8 @@ pub struct kr_options {
     pub callback: kr_callback,
     /// Given to the callback.
     pub context: *mut c_void,
+    /// Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
+    pub priority: i32,
 }
 
 struct Context(*mut c_void);
@@ -66,7 +68,7 @@ impl Context {
 
 /// # Safety
 /// `options` is NULL or as described at [`kr_options`].
-unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Options, Fault> {
+pub unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Options, Fault> {
     if options.is_null() {
         return Ok(Options::default());
     }
@@ -82,6 +84,7 @@ unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Options, 
         time: given.time,
         after: after.iter().map(|&task| TaskId::from_number(task)).collect(),
         after_time: given.after_time != 0,
+        priority: given.priority,
         deadline,
         callback: None,
     };
@@ -157,7 +160,7 @@ unsafe fn room<V: Element>(into: *mut c_void, values: usize) -> Result<BorrowedM
 ///
 /// # Safety
 /// `worker` is NULL or a worker; `task` is NULL or points to room for a number.
-unsafe fn submit(
+pub unsafe fn submit(
     worker: *mut kr_worker,
     task: *mut kr_task,
     begin: impl FnOnce(&mut Inner) -> Result<TaskId, Fault>,

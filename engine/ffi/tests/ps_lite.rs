@@ -61,6 +61,11 @@ impl Place {
     }
 }
 
+/// Free a moment ago; another program may take it meanwhile, but hardly does.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A job of ps-lite's kind.
 #[derive(Clone, Copy)]
 struct Job {
@@ -74,8 +79,7 @@ struct Job {
 impl Job {
     /// Starts `program` in every role.
     fn start(self, program: &Path) -> Vec<(&'static str, Child)> {
-        // Free a moment ago; another program may take it meanwhile, but hardly does.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let roles = [("scheduler", 1), ("server", self.servers), ("worker", self.processes)];
         let roles = roles.into_iter().flat_map(|(role, count)| std::iter::repeat_n(role, count));
         roles.map(|role| (role, self.start_node(program, role, port))).collect()
@@ -116,6 +120,9 @@ fn jobs(name: &str, workers_per_process: usize) {
     let program = place.build(compiler, "c++11", name);
     for (servers, processes) in [(1, 1), (2, 2), (3, 4)] {
         for carrier in ["shm", "tcp", "local"] {
+            if carrier == "local" && servers > 1 {
+                continue;
+            }
             Job { servers, workers: processes * workers_per_process, processes, carrier }.run(&program);
         }
     }
@@ -148,6 +155,33 @@ fn the_default_handle_sums() {
 #[test]
 fn handles_of_the_programs_own_and_simple_app() {
     jobs("handles", 1);
+}
+
+#[test]
+fn what_programs_rely_on() {
+    jobs("behaviours", 1);
+}
+
+#[test]
+fn how_frameworks_use_it() {
+    jobs("frameworks", 1);
+}
+
+#[test]
+fn a_program_moves_over_by_include_path_and_link_line() {
+    let Some(compiler) = compiler() else { return };
+    let place = Place::install();
+    let folder = here("examples/from-ps-lite");
+    let program = place.0.path().join("regression");
+    let mut make = Command::new("make");
+    make.arg("-f").arg(folder.join("Makefile")).arg("-C").arg(place.0.path());
+    make.arg(format!("VPATH={}", folder.display())).arg(format!("CXX={compiler}"));
+    run(make.arg(format!("PREFIX={}", place.0.path().display())));
+    let mut job = Command::new("sh");
+    job.arg(folder.join("run.sh")).arg(program).env("DMLC_PS_ROOT_PORT", free_port().to_string());
+    let output = job.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.starts_with("weights found"), "{told} {output:?}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ use crate::node::Membership;
 use crate::node::carrier::CarrierWish;
 use crate::table::TableSpec;
 use crate::worker::{
-    BorrowedMut, Keys, Options, Outcome, PushArray, SubmitError, TableHandle, Target, TaskId, TaskState,
+    BorrowedBytes, BorrowedMut, Keys, Options, Outcome, PushArray, Receive, SubmitError, TableHandle, Target,
+    TaskId, TaskState,
 };
 
 /// While a worker waits at a barrier it asks the manager this often who is missing.
@@ -183,6 +184,20 @@ impl Worker {
         options: Options,
     ) -> Result<TaskId, WorkerError> {
         Ok(self.pump.core.call(table, target, verb, arguments, options, &mut self.pump.links)?)
+    }
+
+    /// As [`call`](Self::call), for many bytes; see [`WorkerCore::call_in_place`](crate::worker::WorkerCore::call_in_place).
+    pub fn call_in_place(
+        &mut self,
+        table: TableHandle,
+        target: Target,
+        verb: &str,
+        arguments: Vec<BorrowedBytes>,
+        receive: Receive,
+        options: Options,
+    ) -> Result<TaskId, WorkerError> {
+        let pump = &mut self.pump;
+        Ok(pump.core.call_in_place(table, target, verb, arguments, receive, options, &mut pump.links)?)
     }
 
     /// Pushes the row of one key, the cheapest request there is. Waits for room (at most `limit`) when as many

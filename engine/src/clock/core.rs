@@ -281,9 +281,7 @@ impl<V: Element> ClockedCore<V> {
         self.asks_before = None;
         for (shard, bytes) in outcome.replies {
             let last = core.map().range_of(shard as usize).last();
-            self.before
-                .set_bytes(&bytes, last)
-                .map_err(|text| ClockError::Answer { shard, text })?;
+            self.before.set_bytes(&bytes, last).map_err(|text| ClockError::Answer { shard, text })?;
         }
         self.knows_before = true;
         Ok(())
@@ -333,8 +331,10 @@ impl<V: Element> ClockedCore<V> {
             self.in_transit.push_back((self.clock + 1, keys.clone(), values.clone()));
         }
         // One clock after the other: a server counts them, and a piece may have to be sent again.
-        let options =
-            Options { after: self.pushes.back().copied().into_iter().collect(), ..Options::at(self.clock + 1) };
+        let options = Options {
+            after: self.pushes.back().copied().into_iter().collect(),
+            ..Options::at(self.clock + 1)
+        };
         let list = KeyList::new(keys).expect("sorted, each row once");
         let task = core.push(self.table, Keys::List(list), vec![values], options, out)?;
         self.pushes.push_back(task);

@@ -104,7 +104,9 @@ impl<V: Element> ClockedTable<V> {
     pub fn close(&mut self, worker: &mut Worker, limit: Duration) -> Result<(), ClockError> {
         let core = &mut self.core;
         worker.with_core(|worker, _, out| core.close(worker, out))?;
-        self.wait(worker, "increments under way", limit, |table, core, now, out| table.settled(core, now, out))
+        self.wait(worker, "increments under way", limit, |table, core, now, out| {
+            table.settled(core, now, out)
+        })
     }
 
     /// Waits until all closed clocks have arrived at the servers, at most `limit`.

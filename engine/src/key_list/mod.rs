@@ -80,6 +80,17 @@ impl KeyList {
         self.0.keys.is_empty()
     }
 
+    /// Whether these are its keys. A list without gaps, as dense arrays have, need not be read for that: any rising keys between
+    /// its ends are its keys.
+    pub fn holds(&self, keys: &[Key]) -> bool {
+        let own = self.as_slice();
+        let (Some(&first), Some(&last)) = (own.first(), own.last()) else { return keys.is_empty() };
+        if own.len() != keys.len() || last - first != own.len() as u64 - 1 {
+            return own == keys;
+        }
+        keys[0] == first && keys[keys.len() - 1] == last && keyrange_kernels::keys::is_sorted_unique(keys)
+    }
+
     /// From the first to the last key; `None` if the list is empty.
     pub fn span(&self) -> Option<KeyRange> {
         KeyRange::new(*self.0.keys.first()?, *self.0.keys.last()?).ok()
@@ -121,5 +132,37 @@ impl Cut {
         let start = self.slices.partition_point(|slice| slice.shard < shard);
         let len = self.slices[start..].partition_point(|slice| slice.shard == shard);
         &self.slices[start..start + len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_list_holds_its_own_keys_only(
+            first in prop_oneof![Just(0), any::<u64>()], gaps in prop::collection::vec(1u64..3, 0..200), at: prop::sample::Index, other: u64,
+        ) {
+            for gaps in [vec![1; gaps.len()], gaps] {
+                let rising = gaps.iter().scan(first, |key, gap| { *key = key.checked_add(*gap)?; Some(*key) });
+                let mut keys: Vec<Key> = rising.collect();
+                let list = KeyList::new(keys.clone()).unwrap();
+                prop_assert!(list.holds(&keys));
+                if keys.is_empty() {
+                    prop_assert!(!list.holds(&[other]));
+                    continue;
+                }
+                let place = at.index(keys.len());
+                for changed in [other, keys[place].wrapping_add(1), keys[place].wrapping_sub(1)] {
+                    let before = std::mem::replace(&mut keys[place], changed);
+                    prop_assert_eq!(list.holds(&keys), changed == before);
+                    keys[place] = before;
+                }
+                prop_assert!(!list.holds(&keys[1..]));
+            }
+        }
     }
 }

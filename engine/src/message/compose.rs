@@ -88,11 +88,38 @@ pub fn compose_bytes(body: &mut [u8], header: &Header, payload: &[u8]) -> u32 {
 }
 
 /// Writes a Call; the frame must be `HEADER_BYTES + pad64(verb) + arguments` long. Sets the verb's length in the header.
-pub fn compose_call(body: &mut [u8], header: &Header, verb: &str, arguments: &[u8]) -> u32 {
-    let arguments_at = HEADER_BYTES + pad64(verb.len());
+pub fn compose_call(body: &mut [u8], header: &Header, verb: &str, arguments: &[&[u8]]) -> u32 {
+    let mut at = HEADER_BYTES + pad64(verb.len());
     body_part(body, HEADER_BYTES..HEADER_BYTES + verb.len()).copy_from_slice(verb.as_bytes());
-    body_part(body, arguments_at..arguments_at + arguments.len()).copy_from_slice(arguments);
+    for part in arguments {
+        body_part(body, at..at + part.len()).copy_from_slice(part);
+        at += part.len();
+    }
     compose_header(body, &Header { key_count: verb.len() as u32, ..*header })
+}
+
+/// Hands `send` the tag and the parts of a Call from where they lie, as [`gather`] does.
+pub fn gather_call<R>(
+    header: &Header,
+    verb: &str,
+    arguments: &[&[u8]],
+    send: impl FnOnce(u32, &[IoSlice<'_>]) -> R,
+) -> R {
+    let header = Header { key_count: verb.len() as u32, ..*header };
+    let mut parts = Vec::with_capacity(3 + arguments.len());
+    parts.push(IoSlice::new(&bytemuck::bytes_of(&header)[WORD_BYTES..]));
+    parts.push(IoSlice::new(verb.as_bytes()));
+    parts.push(IoSlice::new(&ZEROS[..pad64(verb.len()) - verb.len()]));
+    parts.extend(arguments.iter().map(|part| IoSlice::new(part)));
+    send(header.checksum(), &parts)
+}
+
+/// Writes header and payload in two parts.
+pub fn compose_parts(body: &mut [u8], header: &Header, first: &[u8], rest: &[u8]) -> u32 {
+    let (to, to_rest) = body[HEADER_BYTES - WORD_BYTES..].split_at_mut(first.len());
+    to.copy_from_slice(first);
+    to_rest.copy_from_slice(rest);
+    compose_header(body, header)
 }
 
 #[cfg(test)]
@@ -100,6 +127,18 @@ mod tests {
     use super::*;
     use crate::key_range::KeyRange;
     use crate::message::Kind;
+
+    #[test]
+    fn a_gathered_call_has_the_bytes_of_a_composed_one() {
+        let (header, verb) = (Header::new(Kind::Call), "part");
+        let arguments: [&[u8]; 4] = [&[1; 7], &[], &[2; 64], &[3; 100]];
+        let mut body = vec![0; HEADER_BYTES + pad64(verb.len()) + 171 - WORD_BYTES];
+        let tag = compose_call(&mut body, &header, verb, &arguments);
+        let gathered = gather_call(&header, verb, &arguments, |tag, parts| {
+            (tag, parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>())
+        });
+        assert_eq!(gathered, (tag, body));
+    }
 
     #[test]
     fn a_gathered_frame_has_the_bytes_of_a_composed_one() {

@@ -61,7 +61,9 @@ mod layout;
 mod lent;
 mod values;
 
-pub use compose::{body_part, compose, compose_bytes, compose_call, compose_header, gather};
+pub use compose::{
+    body_part, compose, compose_bytes, compose_call, compose_header, compose_parts, gather, gather_call,
+};
 pub use control::Control;
 pub use frame::{DecodeError, Frame, KeyPart};
 pub use header::{Chunk, Flags, Header, Kind, RefusalCode, VERSION};

@@ -1,6 +1,9 @@
 //! Answers: how they are kept when there is no room, and how they become frames.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use keyrange_transport::link::WORD_BYTES;
 
 use super::core::ShardConfig;
 use super::key_cache::{KeysRef, Located};
@@ -9,10 +12,12 @@ use super::tables::TableSlot;
 use crate::key_range::Key;
 use crate::message::{
     Element, Flags, HEADER_BYTES, Header, Kind, Layout, body_part, compose_bytes, compose_header,
+    compose_parts,
 };
 use crate::session::{Outbox, OutboxError, PeerId, Received};
 use crate::table::{AnyTable, Table};
-use crate::worker::CALLS_MAX;
+use crate::update;
+use crate::worker::{CALLS_MAX, GATHERED_BYTES_MIN};
 
 /// An answer, described; the values are read when it leaves.
 pub(super) enum Reply {
@@ -24,12 +29,14 @@ pub(super) enum Reply {
     Existing { header: Header },
     /// Changed rows the worker subscribed to; which, the table's stream knows.
     Rows { table: u16 },
-    /// Reply, Refused or NeedKeys.
+    /// Of a call.
+    Answer { sequence: u64, answer: update::Answer },
+    /// Refused or NeedKeys.
     Bytes { kind: Kind, sequence: u64, aux: u32, bytes: Vec<u8> },
 }
 
 /// What a call came to.
-type Answer = Result<Vec<u8>, Refusal>;
+type Answer = Result<update::Answer, Refusal>;
 
 /// One worker, as the shard sees it.
 pub(super) struct Session {
@@ -139,6 +146,17 @@ impl Sender<'_> {
             Reply::Ack { sequence, count } => {
                 let header = Header { key_count: *count, ..self.header(Kind::Ack, *sequence) };
                 self.send_bytes(&header, &[], out)
+            }
+            Reply::Answer { sequence, answer } => {
+                let header = self.header(Kind::Reply, *sequence);
+                let bytes = HEADER_BYTES + answer.len();
+                if bytes >= GATHERED_BYTES_MIN && out.gathers(self.peer) {
+                    let parts = [&bytemuck::bytes_of(&header)[WORD_BYTES..], &answer.own, answer.tail()];
+                    return out.send_parts(self.peer, header.checksum(), &parts.map(IoSlice::new));
+                }
+                out.send(self.peer, bytes, &mut |body| {
+                    compose_parts(body, &header, &answer.own, answer.tail())
+                })
             }
             Reply::Bytes { kind, sequence, aux, bytes } => {
                 let header = Header { aux: *aux, ..self.header(*kind, *sequence) };

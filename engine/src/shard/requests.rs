@@ -9,6 +9,7 @@ use crate::key_range::{Key, KeyRange};
 use crate::message::{Control, DecodeError, Element, Flags, Frame, HEADER_BYTES, KeyPart, Kind, RefusalCode};
 use crate::session::{Outbox, Outcome, PeerId};
 use crate::table::{Aggregation, AnyTable, Resolved, Table, TableError};
+use crate::update::Answer;
 use crate::worker::{CACHED_KEYS_MIN, PeerFault};
 
 /// Why a request has no effect.
@@ -141,9 +142,7 @@ impl ShardCore {
             _ => {
                 let session = self.sessions[rank as usize].as_ref();
                 match session.and_then(|session| session.answer_to(sequence)) {
-                    Some(Ok(bytes)) => {
-                        self.answer(rank, Reply::Bytes { kind: Kind::Reply, sequence, aux: 0, bytes }, out);
-                    }
+                    Some(Ok(answer)) => self.answer(rank, Reply::Answer { sequence, answer }, out),
                     Some(Err(refusal)) => self.refuse(rank, sequence, refusal, out),
                     None => {} // so old that the worker had its answer
                 }
@@ -245,9 +244,9 @@ impl ShardCore {
         let (verb, arguments) = frame.call().map_err(|error| Stop::Fault(error.into()))?;
         let limit = self.config.frame_bytes_max - HEADER_BYTES;
         let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
-        let answer = match slot.table.call(verb, arguments) {
-            Ok(bytes) if bytes.len() > limit => Err(Refusal::too_large(bytes.len(), limit)),
-            Ok(bytes) => Ok(bytes),
+        let answer = match slot.table.answer(verb, arguments) {
+            Ok(answer) if answer.len() > limit => Err(Refusal::too_large(answer.len(), limit)),
+            Ok(answer) => Ok(answer),
             Err(error) => Err(Refusal::new(RefusalCode::Function, error.to_string())),
         };
         self.conclude_call(rank, header.sequence, answer, out);
@@ -259,7 +258,7 @@ impl ShardCore {
         &mut self,
         rank: u32,
         sequence: u64,
-        answer: Result<Vec<u8>, Refusal>,
+        answer: Result<Answer, Refusal>,
         out: &mut dyn Outbox,
     ) {
         // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
@@ -268,7 +267,7 @@ impl ShardCore {
             session.remember_answer(sequence, answer.clone());
         }
         match answer {
-            Ok(bytes) => self.answer(rank, Reply::Bytes { kind: Kind::Reply, sequence, aux: 0, bytes }, out),
+            Ok(answer) => self.answer(rank, Reply::Answer { sequence, answer }, out),
             Err(refusal) => self.refuse(rank, sequence, refusal, out),
         }
     }

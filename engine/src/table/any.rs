@@ -1,7 +1,7 @@
 //! A table of either value type.
 
 use super::{CallError, Resolved, Table, TableError, TableSpec, ValueType};
-use crate::update::Registry;
+use crate::update::{Answer, Registry};
 
 /// A table whose value type is known at run time only, so that a shard can hold both kinds.
 pub enum AnyTable {
@@ -108,5 +108,13 @@ impl AnyTable {
     /// As there.
     pub fn call(&mut self, verb: &str, args: &[u8]) -> Result<Vec<u8>, CallError> {
         each!(self, table => table.call(verb, args))
+    }
+
+    /// See [`Table::answer`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn answer(&mut self, verb: &str, args: &[u8]) -> Result<Answer, CallError> {
+        each!(self, table => table.answer(verb, args))
     }
 }

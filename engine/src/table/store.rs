@@ -2,7 +2,7 @@
 
 use super::aggregate::Scratch;
 use super::{CallError, KeySpace, Pages, Resolved, Slots, TableError, TableSpec, Value};
-use crate::update::{CallView, Registry, Rows, ServerFn, UpdateError};
+use crate::update::{Answer, CallView, Registry, Rows, ServerFn, UpdateError};
 
 /// Most keys of one range that a table without rows for them resolves at a time.
 pub const RANGE_KEYS_MAX: u64 = 1 << 28;
@@ -241,10 +241,18 @@ impl<V: Value> Table<V> {
     /// # Errors
     /// [`CallError`], whatever the function reports.
     pub fn call(&mut self, verb: &str, args: &[u8]) -> Result<Vec<u8>, CallError> {
+        self.answer(verb, args).map(Answer::into_bytes)
+    }
+
+    /// The same, with the answer where it lies.
+    ///
+    /// # Errors
+    /// Whatever the function says.
+    pub fn answer(&mut self, verb: &str, args: &[u8]) -> Result<Answer, CallError> {
         let generation = self.generation;
         let (columns, space) = (&mut self.columns, &mut self.space);
         let mut view = CallView::new(columns, space, self.spec.width, generation, &mut self.scratch.rows);
-        self.function.call(verb, args, &mut view)
+        self.function.answer(verb, args, &mut view)
     }
 
     pub(super) fn check_push(&self, at: &Resolved, parts: &[&[V]]) -> Result<(), TableError> {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{CallView, Rows};
+use super::{Answer, CallView, Rows};
 use crate::table::{CallError, Value};
 
 /// How the pushes of several workers for one time become one update.
@@ -116,5 +116,13 @@ pub trait ServerFn<V: Value>: Send {
     fn call(&mut self, verb: &str, args: &[u8], view: &mut CallView<'_, V>) -> Result<Vec<u8>, CallError> {
         let _ = (args, view);
         Err(CallError::UnknownVerb { function: self.name().to_owned(), verb: verb.to_owned() })
+    }
+
+    /// As [`call`](Self::call), for functions whose answers lie elsewhere.
+    ///
+    /// # Errors
+    /// As there.
+    fn answer(&mut self, verb: &str, args: &[u8], view: &mut CallView<'_, V>) -> Result<Answer, CallError> {
+        self.call(verb, args, view).map(Answer::from)
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Read `function` (the trait), `rows` (what it is given), then `builtin` for examples, and `registry`.
 
+mod answer;
 mod builtin;
 mod function;
 mod registry;
@@ -14,6 +15,7 @@ mod rows;
 mod tests;
 mod view;
 
+pub use answer::{Answer, Kept};
 pub use builtin::{
     AdaGradFn, AdaGradParams, AdamFn, AdamParams, AddFn, AssignFn, ElasticNetFn, ElasticNetParams, FtrlFn,
     FtrlParams, MaxFn, MinFn, NoParams, ProxL1Fn, ProxL1Params, SgdFn, SgdParams,

@@ -88,6 +88,9 @@ impl<V: Element> BorrowedMut<V> {
     }
 }
 
+/// In place of a value type: bytes that are no values.
+const BYTES: u8 = 0;
+
 /// Memory of a foreign caller. Held by a task only, and never touched once that has ended.
 #[derive(Clone, Copy)]
 pub(super) struct Foreign<P> {
@@ -102,6 +105,21 @@ unsafe impl<P> Send for Foreign<P> {}
 unsafe impl<P> Sync for Foreign<P> {}
 
 impl Foreign<*const u8> {
+    /// `len` bytes at `data`, with the promise of `Borrowed::new`.
+    pub fn bytes(data: *const u8, len: usize) -> Self {
+        Foreign { data, len, value_type: BYTES }
+    }
+
+    /// The bytes; nothing if it was made as an array of values.
+    pub fn as_bytes(&self) -> &[u8] {
+        if self.len == 0 || self.value_type != BYTES {
+            return &[];
+        }
+        // SAFETY: `len` bytes (the code says so) that stay as they are while the task lives, and it lives as long as `self`: the
+        // promise of `BorrowedBytes::new`, the only caller of `bytes`.
+        unsafe { std::slice::from_raw_parts(self.data, self.len) }
+    }
+
     fn as_slice<V: Element>(&self) -> Option<&[V]> {
         if self.len == 0 {
             return Some(&[]);

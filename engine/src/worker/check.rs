@@ -1,6 +1,7 @@
 //! Whether a request can be sent at all.
 
 use super::arrays::Source;
+use super::call::Call;
 use super::core::WorkerCore;
 use super::pieces::{Body, What};
 use super::request::{Keys, SubmitError, Target};
@@ -12,7 +13,7 @@ impl WorkerCore {
     pub(super) fn check(&self, body: &Body) -> Result<(), SubmitError> {
         match &body.what {
             What::Keys(keys) => check_keys(body, keys),
-            What::Call(target, verb, arguments) => {
+            What::Call(Call { target, verb, arguments, .. }) => {
                 let shards = self.map.shards();
                 if let &Target::Shard(got) = target
                     && got as usize >= shards

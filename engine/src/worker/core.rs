@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrays::{BorrowedMut, PushArray, Sink, Source};
+use super::call::{Arguments, Call};
 use super::group::Group;
 use super::pieces::{Body, What};
 use super::request::*;
@@ -174,20 +175,6 @@ impl WorkerCore {
         self.submit(Kind::PushPull, table, What::Keys(keys), sources(parts), into.into(), options, out)
     }
 
-    /// Runs `verb` of the table's server function at the target shards.
-    pub fn call(
-        &mut self,
-        table: TableHandle,
-        target: Target,
-        verb: &str,
-        arguments: Vec<u8>,
-        options: Options,
-        out: &mut dyn Outbox,
-    ) -> Result<TaskId, SubmitError> {
-        let what = What::Call(target, verb.to_owned(), arguments);
-        self.submit(Kind::Call, table, what, Vec::new(), Sink::default(), options, out)
-    }
-
     /// Asks every shard where this worker's clock of a clocked table is; see [`Kind::Clock`] for the answers. A worker that
     /// replaced another finds what that one had done.
     pub fn clock(
@@ -196,7 +183,8 @@ impl WorkerCore {
         options: Options,
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
-        let what = What::Call(Target::All, String::new(), Vec::new());
+        let (target, arguments) = (Target::All, Arguments::Owned(Vec::new()));
+        let what = What::Call(Call { target, verb: String::new(), arguments, receive: None });
         self.submit(Kind::Clock, table, what, Vec::new(), Sink::default(), options, out)
     }
 
@@ -219,6 +207,16 @@ impl WorkerCore {
         self.submit(Kind::Control, NO_TABLE, what, Vec::new(), Sink::default(), options, out)
     }
 
+    pub(super) fn submit_call(
+        &mut self,
+        table: TableHandle,
+        call: Call,
+        options: Options,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        self.submit(Kind::Call, table, What::Call(call), Vec::new(), Sink::default(), options, out)
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the one road of five public calls")]
     fn submit(
         &mut self,
@@ -237,6 +235,7 @@ impl WorkerCore {
             after_time: options.after_time,
             subscribe: options.subscribe,
             clock: None,
+            priority: options.priority,
             what,
             parts,
             into,

@@ -55,8 +55,8 @@ impl WorkerCore {
         task.remaining = body.pieces.len() as u32;
         let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Clock);
         for (piece, to) in body.pieces.iter().enumerate() {
-            let unsent = Unsent { task: id, piece: piece as u32, is_call };
-            self.sessions[to.shard as usize].unsent.push_back(unsent);
+            let unsent = Unsent { task: id, piece: piece as u32, is_call, priority: body.priority };
+            self.sessions[to.shard as usize].queue(unsent);
         }
         if task.remaining == 0 {
             self.end(id, Ok(()));

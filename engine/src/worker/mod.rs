@@ -10,11 +10,12 @@
 //!
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
-//! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
-//! way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `send.rs`, `receive.rs`, `rows.rs` (what comes unasked), and
+//! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `call.rs`, `pieces.rs` (how it is cut), `session.rs` (what is
+//! under way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `send.rs`, `receive.rs`, `rows.rs` (what comes unasked), and
 //! `delay.rs` (bounded delay).
 
 mod arrays;
+mod call;
 mod check;
 mod core;
 mod delay;
@@ -30,11 +31,12 @@ mod tasks;
 
 pub use self::core::{WorkerConfig, WorkerCore};
 pub use arrays::{Borrowed, BorrowedMut, LentPart, Part, PushArray};
+pub use call::{BorrowedBytes, Receive};
 pub use delay::BoundedDelay;
 pub use request::{
     Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,
     TaskState,
 };
 pub use rows::RowsFrame;
-pub(crate) use send::CACHED_KEYS_MIN;
+pub(crate) use send::{CACHED_KEYS_MIN, GATHERED_BYTES_MIN};
 pub(crate) use session::CALLS_MAX;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
+use super::call::Call;
 use super::group::Group;
 use super::request::{Callback, Keys, TableHandle, Target, TaskId};
 use crate::key_list::{Cut, KeyList};
@@ -20,6 +21,7 @@ pub(super) struct Body {
     pub subscribe: bool,
     /// The least clock that answers came with.
     pub clock: Option<u64>,
+    pub priority: i32,
     pub what: What,
     pub parts: Vec<Source>,
     pub into: Sink,
@@ -34,8 +36,7 @@ pub(super) struct Body {
 /// What a task is about.
 pub(super) enum What {
     Keys(Keys),
-    /// Verb and arguments.
-    Call(Target, String, Vec<u8>),
+    Call(Call),
     /// JSON.
     Control(Vec<u8>),
     /// No messages of its own.
@@ -109,14 +110,14 @@ impl Body {
                 .slices_of_range(*range)
                 .map(|(shard, range)| bare(shard, range, PieceKeys::Existing))
                 .collect(),
-            What::Call(Target::Shard(shard), ..) => {
+            What::Call(Call { target: Target::Shard(shard), .. }) => {
                 vec![bare(*shard as usize, KeyRange::ALL, PieceKeys::None)]
             }
-            What::Call(Target::OwnerOf(key), ..) => {
+            What::Call(Call { target: Target::OwnerOf(key), .. }) => {
                 vec![bare(map.shard_of(*key), KeyRange::one(*key), PieceKeys::None)]
             }
             What::Group(_) => Vec::new(),
-            What::Call(Target::All, ..) | What::Control(_) => {
+            What::Call(Call { target: Target::All, .. }) | What::Control(_) => {
                 (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
             }
         };

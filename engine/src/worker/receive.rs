@@ -1,8 +1,9 @@
 //! From answers to finished tasks.
 
 use super::arrays::Sink;
+use super::call::Call;
 use super::core::WorkerCore;
-use super::pieces::{Body, Found, PieceKeys, rest_of};
+use super::pieces::{Body, Found, PieceKeys, What, rest_of};
 use super::request::{PeerFault, TaskError, TaskId, TaskState};
 use super::session::{Flight, Unsent};
 use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};
@@ -101,8 +102,9 @@ impl WorkerCore {
         let Some((task, piece)) = self.sessions[shard].arrive(sequence) else { return Ok(()) };
         match rest.and_then(|last| self.add_rest(task, piece as usize, last)) {
             Some(piece) => {
-                let unsent = Unsent { task, piece, is_call: false };
-                self.sessions[shard].unsent.push_back(unsent);
+                let priority =
+                    self.tasks.get(task).and_then(|task| Some(task.body.as_ref()?.priority)).unwrap_or(0);
+                self.sessions[shard].queue(Unsent { task, piece, is_call: false, priority });
             }
             None => self.piece_done(task),
         }
@@ -140,7 +142,10 @@ impl WorkerCore {
 
     fn reply(&mut self, shard: usize, frame: &Frame<'_>) {
         if let Some((body, _)) = self.piece_of(shard, frame.header.sequence) {
-            body.replies.push((shard as u32, frame.payload().to_vec()));
+            match &mut body.what {
+                What::Call(Call { receive: Some(receive), .. }) => receive(shard as u32, frame.payload()),
+                _ => body.replies.push((shard as u32, frame.payload().to_vec())),
+            }
         }
         self.acknowledged(shard, frame.header.sequence);
     }

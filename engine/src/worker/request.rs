@@ -79,6 +79,8 @@ pub struct Options {
     pub after_time: bool,
     /// Pull of a clocked table only: have the rows sent again whenever somebody has changed them.
     pub subscribe: bool,
+    /// Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
+    pub priority: i32,
     /// When to give up, on the clock given to `poll`.
     pub deadline: Option<Duration>,
     /// Takes the end of the task instead of `take`.

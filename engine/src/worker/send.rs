@@ -3,6 +3,7 @@
 use keyrange_transport::region::LentRange;
 
 use super::arrays::Source;
+use super::call::Call;
 use super::core::WorkerCore;
 use super::pieces::{Body, Piece, PieceKeys, What};
 use super::request::{SubmitError, TableHandle, TaskError, TaskId};
@@ -10,7 +11,7 @@ use super::session::{CALLS_MAX, Flight, ROW_BYTES_MAX, Row};
 use crate::key_range::{Key, KeyRange};
 use crate::message::{
     Element, Flags, HEADER_BYTES, Header, KeyPart, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, compose,
-    compose_bytes, compose_call, gather, pad64, value_bytes,
+    compose_bytes, compose_call, gather, gather_call, pad64, value_bytes,
 };
 use crate::session::{Outbox, OutboxError, PeerId};
 
@@ -18,7 +19,7 @@ use crate::session::{Outbox, OutboxError, PeerId};
 pub(crate) const CACHED_KEYS_MIN: usize = 32;
 
 /// Frames shorter than this are always written in one piece: a copy costs less than a system call of their own.
-const GATHERED_BYTES_MIN: usize = 16 << 10;
+pub(crate) const GATHERED_BYTES_MIN: usize = 16 << 10;
 
 impl WorkerCore {
     /// Pushes the row of one key at once, or says [`SubmitError::Busy`] and keeps nothing: the cheapest request there
@@ -210,9 +211,14 @@ impl WorkerCore {
         header.sender = self.config.rank;
         header.epoch = self.config.epoch;
         match &body.what {
-            What::Call(_, verb, arguments) => {
-                let bytes = HEADER_BYTES + pad64(verb.len()) + arguments.len();
-                out.send(peer, bytes, &mut |body| compose_call(body, &header, verb, arguments))?;
+            What::Call(Call { verb, arguments, .. }) => {
+                let (bytes, arguments) =
+                    (HEADER_BYTES + pad64(verb.len()) + arguments.len(), arguments.parts());
+                if bytes >= GATHERED_BYTES_MIN && out.gathers(peer) {
+                    gather_call(&header, verb, &arguments, |tag, parts| out.send_parts(peer, tag, parts))?;
+                } else {
+                    out.send(peer, bytes, &mut |body| compose_call(body, &header, verb, &arguments))?;
+                }
             }
             What::Control(json) => {
                 out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;

@@ -50,6 +50,7 @@ pub(super) struct Unsent {
     pub task: TaskId,
     pub piece: u32,
     pub is_call: bool,
+    pub priority: i32,
 }
 
 pub(super) struct Session {
@@ -71,6 +72,12 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Queues a piece behind all of its priority and above. (From the back: priorities are rare.)
+    pub fn queue(&mut self, unsent: Unsent) {
+        let before = self.unsent.iter().rposition(|other| other.priority >= unsent.priority);
+        self.unsent.insert(before.map_or(0, |place| place + 1), unsent);
+    }
+
     pub fn new() -> Session {
         Session {
             base: 1,

@@ -25,6 +25,11 @@ struct KVMeta {
     int sender;
     int timestamp;
     int customer_id;
+    // Of the bytedance fork: the first key, the registered buffer (or null, as an address), the bytes of the values, and 0.
+    Key key;
+    uint64_t addr;
+    int val_len;
+    int option;
 };
 
 template <typename Val>
@@ -71,7 +76,8 @@ class KVServer : public SimpleApp {
 public:
     using ReqHandle = std::function<void(const KVMeta &request, const KVPairs<Val> &data, KVServer *server)>;
 
-    explicit KVServer(int app_id) : SimpleApp(app_id, app_id) {}
+    // (The other two are the bytedance fork's, which runs several instances in a process; here there is one.)
+    explicit KVServer(int app_id, bool = false, int instance_idx = 0) : SimpleApp(app_id, app_id), instance_idx_(instance_idx) {}
     ~KVServer() override { Postoffice::Get()->switchboard().serve(obj_->app_id(), internal::Server()); }
 
     // The handle runs on the server's thread; its arrays stay as long as somebody holds them.
@@ -88,21 +94,39 @@ public:
         else serve(handle);
     }
 
-    // Answers a request, now or later, once, from any thread.
+    // Answers a request, now or later, once, from any thread. As in ps-lite the values are sent from where they lie: while that goes
+    // on, a change of them may reach the worker or not.
     void Response(const KVMeta &request, const KVPairs<Val> &answer = KVPairs<Val>()) {
-        internal::Header header = internal::Header();
-        header.app = obj_->app_id();
-        header.value_bytes = static_cast<uint16_t>(sizeof(Val));
-        header.keys = answer.keys.size();
-        header.lens = answer.lens.size();
-        header.values = answer.vals.size();
-        const internal::Ticket ticket = {header.app, request.sender, request.customer_id, request.timestamp};
-        Postoffice::Get()->switchboard().answer(
-            ticket, internal::kReady,
-            internal::Exchange::pack(header, answer.keys.data(), answer.lens.data(), answer.vals.data()));
+        const internal::Ticket ticket = {obj_->app_id(), request.sender, request.customer_id, request.timestamp};
+        const bool has_lens = answer.lens.size() == answer.keys.size();
+        Postoffice::Get()->switchboard().answer(ticket, internal::kReady, has_lens ? answer.lens : SArray<int>(),
+                                                SArray<char>(answer.vals));
     }
 
+    // Of the bytedance fork: what a worker pushes for these keys is put into `vals`, and the handle is given that.
+    void RegisterRecvBuffer(int worker_id, SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> & = {}, int cmd = 0) {
+        CHECK(!keys.empty()) << "RegisterRecvBuffer: expected keys";
+        std::lock_guard<std::mutex> lock(buffers_mutex_);
+        buffers_[std::make_tuple(worker_id, keys.data()[0], cmd)] = vals;
+    }
+    void RegisterRecvBufferWithRank(int worker_rank, SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens = {},
+                                    int cmd = 0) {
+        RegisterRecvBuffer(internal::WorkerId(worker_rank), keys, vals, lens, cmd);
+    }
+    const int instance_idx_;
+
 private:
+    // Puts what was pushed into the buffer registered for it.
+    void Place(KVMeta *meta, KVPairs<Val> *data) {
+        std::lock_guard<std::mutex> lock(buffers_mutex_);
+        auto found = buffers_.find(std::make_tuple(meta->sender, meta->key, meta->cmd));
+        if (found == buffers_.end() || data->vals.empty()) return;
+        SArray<Val> &buffer = found->second;
+        CHECK_LE(data->vals.size(), buffer.size()) << "RegisterRecvBuffer: the buffer is too small for what was pushed";
+        std::copy(data->vals.begin(), data->vals.end(), buffer.data());
+        data->vals = buffer.segment(0, data->vals.size());
+        meta->addr = reinterpret_cast<uint64_t>(buffer.data());
+    }
     void serve_table() {
         internal::Server server;
         server.kind = internal::TableType<Val>() == KR_F32 ? internal::Server::kFloats : internal::Server::kDoubles;
@@ -116,17 +140,23 @@ private:
         server.handle = [this, handle](const internal::Header &header, const SArray<char> &bytes) {
             KVPairs<Val> data;
             KVMeta meta = {header.cmd,    header.push != 0,   header.pull != 0,
-                           header.sender, header.timestamp, header.customer};
+                           header.sender, header.timestamp, header.customer, 0, 0, 0, 0};
             size_t at = sizeof header, keys = static_cast<size_t>(header.keys) * sizeof(Key);
             data.keys = bytes.segment(at, at + keys);
             at += keys;
             data.lens = bytes.segment(at, at + static_cast<size_t>(header.lens) * sizeof(int));
             at += internal::Header::padded(header.lens);
             data.vals = bytes.segment(at, at + static_cast<size_t>(header.values) * sizeof(Val));
+            meta.key = data.keys.empty() ? 0 : data.keys.data()[0];
+            meta.val_len = static_cast<int>(data.vals.size() * sizeof(Val));
+            Place(&meta, &data);
             handle(meta, data, this);
         };
         Postoffice::Get()->switchboard().serve(obj_->app_id(), server);
     }
+
+    std::mutex buffers_mutex_;
+    std::map<std::tuple<int, Key, int>, SArray<Val>> buffers_;
 };
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
@@ -139,24 +169,25 @@ public:
     using SlicedKVs = std::vector<std::pair<bool, KVPairs<Val>>>;
     using Slicer = std::function<void(const KVPairs<Val> &send, const std::vector<Range> &ranges, SlicedKVs *sliced)>;
 
-    explicit KVWorker(int app_id, int customer_id) : SimpleApp(app_id, customer_id) {}
+    // (The third is the bytedance fork's.)
+    explicit KVWorker(int app_id, int customer_id, int = 0) : SimpleApp(app_id, customer_id) {}
 
     // The vectors are copied as far as need be: they may change as soon as this returns.
     int Push(const std::vector<Key> &keys, const std::vector<Val> &vals, const std::vector<int> &lens = {}, int cmd = 0,
              const Callback &callback = nullptr, int priority = 0) {
-        const bool is_one = keys.size() == 1 && internal::TableType<Val>() != 0;
-        return Submit(true, false, Borrow(keys), is_one ? Borrow(vals) : SArray<Val>(vals), Borrow(lens), cmd, callback,
+        const bool is_one = keys.size() == 1 && Serves() != internal::Server::kHandle;
+        return Submit(true, false, Keep(keys), is_one ? Borrow(vals) : SArray<Val>(vals), Keep(lens), cmd, callback,
                        priority, Into());
     }
     int Pull(const std::vector<Key> &keys, std::vector<Val> *vals, std::vector<int> *lens = nullptr, int cmd = 0,
              const Callback &callback = nullptr, int priority = 0) {
-        return Submit(false, true, Borrow(keys), SArray<Val>(), SArray<int>(), cmd, callback, priority, To(vals, lens));
+        return Submit(false, true, Keep(keys), SArray<Val>(), SArray<int>(), cmd, callback, priority, To(vals, lens));
     }
     int PushPull(const std::vector<Key> &keys, const std::vector<Val> &vals, std::vector<Val> *outs,
                  std::vector<int> *lens = nullptr, int cmd = 0, const Callback &callback = nullptr, int priority = 0) {
         SArray<int> given;
-        if (lens != nullptr && lens->size() == keys.size()) given = Borrow(*lens);
-        return Submit(true, true, Borrow(keys), SArray<Val>(vals), given, cmd, callback, priority, To(outs, lens));
+        if (lens != nullptr && lens->size() == keys.size()) given = Keep(*lens);
+        return Submit(true, true, Keep(keys), SArray<Val>(vals), given, cmd, callback, priority, To(outs, lens));
     }
 
     // The arrays are shared: they must stay as they are until the request has ended.
@@ -211,11 +242,21 @@ private:
         return SArray<T>(const_cast<T *>(vector.data()), vector.size(), false);
     }
 
+    // What a call in vectors still needs when it has returned: a list for a table is copied as it is looked up.
+    template <typename T>
+    SArray<T> Keep(const std::vector<T> &vector) {
+        if (vector.empty()) return SArray<T>();
+        return Serves() == internal::Server::kHandle ? SArray<T>(vector) : Borrow(vector);
+    }
+    int32_t Serves() {
+        if (server_ == internal::Server::kNone) Meet();
+        return server_;
+    }
+
     int Submit(bool push, bool pull, const SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens, int cmd,
                 const Callback &callback, int priority, const Into &into) {
         if (keys.empty()) return RequestNothing(vals, callback);
-        if (server_ == internal::Server::kNone) Meet();
-        if (server_ != internal::Server::kHandle) return RequestTable(push, pull, keys, vals, lens, callback, into);
+        if (Serves() != internal::Server::kHandle) return RequestTable(push, pull, keys, vals, lens, callback, priority, into);
         return RequestHandle(push, pull, keys, vals, lens, cmd, callback, priority, into);
     }
 
@@ -261,7 +302,7 @@ private:
     }
 
     int RequestTable(bool push, bool pull, const SArray<Key> &keys, const SArray<Val> &vals, const SArray<int> &lens,
-                     const Callback &callback, const Into &into) {
+                     const Callback &callback, int priority, const Into &into) {
         const size_t count = keys.size();
         if (push) CHECK_EQ(vals.size(), count) << "KVServerDefaultHandle: expected one value for each key";
         CHECK(lens.empty()) << "KVServerDefaultHandle: expected no lens, each key has one value";
@@ -274,18 +315,19 @@ private:
         int timestamp;
         {
             internal::Turn turn(client.turns());
-            if (count == 1 && !pull) {
+            if (count == 1 && !pull && priority == 0) {
                 internal::Must(kr_push_one(worker, table_, keys.data()[0], vals.data(), internal::kControlMs, &task), "push");
             } else {
                 kr_select which = {client.lists().find(keys.data(), count), 0, 0};
                 const void *parts[] = {vals.data()};
+                const kr_options options = internal::Prior(priority);
                 Val *room = pull ? into.room(count) : nullptr;
                 if (push && pull) {
-                    internal::Must(kr_push_pull(worker, table_, which, parts, 1, room, count, nullptr, &task), "push_pull");
+                    internal::Must(kr_push_pull(worker, table_, which, parts, 1, room, count, &options, &task), "push_pull");
                 } else if (push) {
-                    internal::Must(kr_push(worker, table_, which, parts, 1, count, nullptr, &task), "push");
+                    internal::Must(kr_push(worker, table_, which, parts, 1, count, &options, &task), "push");
                 } else {
-                    internal::Must(kr_pull(worker, table_, which, room, count, nullptr, &task), "pull");
+                    internal::Must(kr_pull(worker, table_, which, room, count, &options, &task), "pull");
                 }
                 kept.reset(new internal::Kept());
                 kept->values = vals.ptr();
@@ -316,12 +358,15 @@ private:
         if (slicer_) slicer_(all, ranges, &sliced);
         else Slice(all, ranges, &sliced);
         CHECK_EQ(sliced.size(), ranges.size()) << "the slicer: expected an entry for each server";
-        std::unique_ptr<internal::Kept> kept(new internal::Kept());
-        kept->exchange.reset(new internal::Exchange());
-        kept->callback = callback;
-        internal::Exchange *exchange = kept->exchange.get();
-        if (pull) exchange->gather = [into](const std::vector<std::string> &answers) { Gather(answers, into); };
         internal::Client &client = obj_->client();
+        std::unique_ptr<internal::Kept> kept(new internal::Kept());
+        internal::Exchange *exchange = new internal::Exchange(client, pull ? Wants(into) : internal::Wanted(), priority);
+        kept->exchange.reset(exchange);
+        kept->callback = callback;
+        const uint8_t pulls = pull ? into.lens ? 2 : 1 : 0;
+        // How many bytes of values the answer is expected to have for each key.
+        const size_t per_key = into.size % keys.size() == 0 ? into.size / keys.size() * sizeof(Val) : 0;
+        size_t at = 0;
         int timestamp;
         {
             internal::Turn turn(client.turns());
@@ -329,10 +374,11 @@ private:
             for (size_t server = 0; server < sliced.size(); ++server) {
                 if (!sliced[server].first) continue;
                 const KVPairs<Val> &part = sliced[server].second;
-                internal::Header header = {obj_->app_id(), obj_->member().id(), obj_->customer_id(), timestamp, cmd, push, pull,
-                                           uint16_t(sizeof(Val)), part.keys.size(), part.lens.size(), part.vals.size()};
-                exchange->send(client, static_cast<uint32_t>(server), header, part.keys.data(), part.lens.data(),
-                               part.vals.data());
+                const internal::Header header = {obj_->app_id(), obj_->member().id(), obj_->customer_id(), timestamp, cmd, push, pulls,
+                                                 uint16_t(sizeof(Val)), part.keys.size(), part.lens.size(), part.vals.size()};
+                const size_t expected = part.keys.size() * per_key;
+                exchange->send(static_cast<uint32_t>(server), header, part.keys, part.lens, SArray<char>(part.vals), at, expected);
+                at += expected;
             }
         }
         if (callback) obj_->member().wake();
@@ -368,30 +414,15 @@ private:
         CHECK_EQ(value, all.vals.size()) << "lens: expected their sum to be the number of values";
     }
 
-    static void Gather(const std::vector<std::string> &answers, const Into &into) {
-        size_t keys = 0, values = 0, lens = 0;
-        for (const std::string &answer : answers) {
-            const internal::Header header = internal::Reader(answer).get<internal::Header>();
-            CHECK_EQ(header.bytes(), answer.size()) << "an answer of another length than its header says";
-            keys += static_cast<size_t>(header.keys);
-            values += static_cast<size_t>(header.values);
-            lens += static_cast<size_t>(header.lens);
-        }
-        CHECK(into.size == 0 || into.size == values)
-            << "pull: expected room for the " << values << " values that came, or none, got " << into.size;
-        Val *value = into.room(values);
-        int *len = into.lens && lens == keys ? into.lens(lens) : nullptr;
-        for (const std::string &answer : answers) {
-            internal::Reader in(answer);
-            const internal::Header header = in.get<internal::Header>();
-            const char *at = in.rest() + header.keys * sizeof(Key);
-            if (len != nullptr && header.lens > 0) memcpy(len, at, static_cast<size_t>(header.lens) * sizeof(int));
-            if (len != nullptr) len += header.lens;
-            at += internal::Header::padded(header.lens);
-            const size_t count = static_cast<size_t>(header.values);
-            if (count > 0) memcpy(static_cast<void *>(value), at, count * sizeof(Val));
-            value += count;
-        }
+    static internal::Wanted Wants(const Into &into) {
+        internal::Wanted wanted;
+        wanted.room = [into](size_t bytes) {
+            CHECK_EQ(bytes % sizeof(Val), size_t(0)) << "an answer of values of another type";
+            return reinterpret_cast<char *>(into.room(bytes / sizeof(Val)));
+        };
+        wanted.lens = into.lens;
+        wanted.bytes = into.size * sizeof(Val);
+        return wanted;
     }
 
     Slicer slicer_;

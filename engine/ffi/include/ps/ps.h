@@ -26,6 +26,19 @@ inline void StartAsync(int customer_id, const char *argv0 = nullptr) {
 inline void Finalize(int customer_id, const bool do_barrier = true) {
     Postoffice::Get()->Finalize(customer_id, do_barrier);
 }
+// Of the bytedance fork: start and end with the role given.
+inline Node::Role GetRole(const std::string &name) {
+    CHECK(name == "worker" || name == "server" || name == "scheduler")
+        << "GetRole: expected worker, server or scheduler (a process of several roles is not possible here), got " << name;
+    return name == "worker" ? Node::WORKER : name == "server" ? Node::SERVER : Node::SCHEDULER;
+}
+inline void StartPS(int customer_id, Node::Role role, int rank, bool do_barrier, const char *argv0 = nullptr) {
+    Postoffice::Get()->Init(role, rank);
+    Postoffice::Get()->Start(customer_id, argv0, do_barrier);
+}
+inline void Finalize(int customer_id, Node::Role, bool do_barrier = true) {
+    Postoffice::Get()->Finalize(customer_id, do_barrier);
+}
 // Called at the end of Finalize(0). The last one given counts.
 inline void RegisterExitCallback(const std::function<void()> &callback) {
     Postoffice::Get()->RegisterExitCallback(callback);

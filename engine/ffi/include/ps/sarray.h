@@ -10,6 +10,9 @@
 
 namespace ps {
 
+// Of the bytedance fork: where an array lies. Arrays here lie in the memory of the CPU, and their fields say so.
+enum DeviceType { UNK, CPU, GPU };
+
 template <typename V>
 class SArray {
 public:
@@ -42,6 +45,13 @@ public:
         } else {
             reset(data, size, [](V *) {});
         }
+    }
+
+    // Of the bytedance fork.
+    SArray(V *data, size_t size, DeviceType source, int source_id, DeviceType destination, int destination_id,
+           bool deletable = false)
+        : SArray(data, size, deletable) {
+        on(source, source_id, destination, destination_id);
     }
 
     // A copy of the vector.
@@ -87,6 +97,14 @@ public:
         size_ = size;
         capacity_ = size;
         ptr_.reset(data, deleter);
+    }
+
+    // Of the bytedance fork.
+    template <typename Deleter>
+    void reset(V *data, size_t size, Deleter deleter, DeviceType source, int source_id = 0, DeviceType destination = CPU,
+               int destination_id = 0) {
+        on(source, source_id, destination, destination_id);
+        reset(data, size, deleter);
     }
 
     // New values at the end are `value`. Memory is kept when it is enough; else copies keep the old one.
@@ -165,7 +183,17 @@ public:
         return part;
     }
 
+    // Of the bytedance fork: the first and last few values.
+    std::string DebugString() const;
+
+    static const DeviceType src_device_type_ = CPU, dst_device_type_ = CPU;
+    static const int src_device_id_ = 0, dst_device_id_ = 0;
+
 private:
+    static void on(DeviceType source, int, DeviceType destination, int) {
+        CHECK(source != GPU && destination != GPU) << "SArray: expected memory of the CPU; copy what lies on a GPU there first";
+    }
+
     // Room for `size` values and some more, not initialised where V allows that.
     void make(size_t size, size_t more) {
         reset(size + more > 0 ? new V[size + more] : nullptr, size, [](V *old) { delete[] old; });
@@ -199,6 +227,20 @@ inline std::string DebugStr(const V *values, int size, int shown = 5) {
         text << values[at] << ' ';
     }
     return text.str();
+}
+
+template <typename V>
+const DeviceType SArray<V>::src_device_type_;
+template <typename V>
+const DeviceType SArray<V>::dst_device_type_;
+template <typename V>
+const int SArray<V>::src_device_id_;
+template <typename V>
+const int SArray<V>::dst_device_id_;
+
+template <typename V>
+std::string SArray<V>::DebugString() const {
+    return DebugStr(data(), static_cast<int>(size_));
 }
 
 template <typename V>

@@ -104,6 +104,14 @@ private:
     uint64_t clock_ = 0;
 };
 
+// A request's options.
+inline kr_options Prior(int priority) {
+    kr_options options = kr_options();
+    options.size = sizeof options;
+    options.priority = priority;
+    return options;
+}
+
 class Client {
 public:
     explicit Client(const kr_member &member) {
@@ -124,6 +132,8 @@ public:
     // All below only with the turn taken.
     kr_worker *worker() { return worker_; }
     KeyLists &lists() { return lists_; }
+    // The table that takes calls.
+    kr_table control() const { return control_; }
 
     // The table of an application; the same for all workers.
     kr_table table(int app, uint32_t value_type) {

@@ -29,7 +29,10 @@ public:
     }
     ~Customer() override {
         Postoffice::Get()->RemoveCustomer(this);
-        if (member_) member_->leave(this);
+        if (!member_) return;
+        member_->leave(this);
+        internal::Turn turn(member_->client().turns());
+        pending_.clear();
     }
     Customer(const Customer &) = delete;
     Customer &operator=(const Customer &) = delete;
@@ -163,7 +166,7 @@ private:
         std::string error;
         if (pending.kept && pending.kept->exchange) {
             try {
-                if (!pending.kept->exchange->step(client(), slice_ms)) return false;
+                if (!pending.kept->exchange->step(slice_ms)) return false;
             } catch (const std::exception &caught) {
                 error = caught.what();
             }

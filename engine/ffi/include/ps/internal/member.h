@@ -15,6 +15,9 @@ public:
     virtual bool Advance() = 0;
 };
 
+// Bytes of a body that travel in one letter, less than a frame of the job; and of a whole body.
+static const size_t kLetterBytes = 128 << 10, kBodyBytesMax = size_t(1) << 30;
+
 class Member {
 public:
     Member(const kr_member &member, const std::function<void(const Message *)> &deliver)
@@ -69,10 +72,16 @@ public:
         const Meta &meta = message.meta;
         Writer out;
         out.put(int32_t(to)).put(int32_t(meta.head)).put(int32_t(meta.app_id)).put(int32_t(meta.customer_id));
-        out.put(int32_t(meta.timestamp)).put(int32_t(id_)).put(meta.request).text(meta.body);
-        if (out.bytes().size() > kMailBytes)
-            throw dmlc::Error("SimpleApp: expected a body of less than 192 KiB, got " + std::to_string(meta.body.size()) + " bytes");
-        client_.ask(0, "post", out.bytes());
+        out.put(int32_t(meta.timestamp)).put(int32_t(id_)).put(meta.request).put(uint64_t(meta.body.size()));
+        if (meta.body.size() > kBodyBytesMax)
+            throw dmlc::Error("SimpleApp: expected a body of at most 1 GiB, got " + std::to_string(meta.body.size()) + " bytes");
+        // Letters of one body follow each other; its first says how long it is.
+        size_t at = 0;
+        do {
+            Writer letter(out);
+            client_.ask(0, "post", letter.text(meta.body.substr(at, kLetterBytes)).bytes());
+            at += kLetterBytes;
+        } while (at < meta.body.size());
     }
 
 private:
@@ -122,11 +131,28 @@ private:
             meta.timestamp = letter.get<int32_t>();
             meta.sender = letter.get<int32_t>();
             meta.request = letter.get<bool>();
-            meta.body = letter.text();
+            const uint64_t body_bytes = letter.get<uint64_t>();
+            if (!gather(&meta, body_bytes, letter.text())) continue;
             meta.recver = id_;
             meta.simple_app = true;
             deliver_(&message);
         }
+    }
+
+    // Whether the body is whole with this letter.
+    bool gather(Meta *meta, uint64_t size, const std::string &text) {
+        if (text.size() == size) {
+            meta->body = text;
+            return true;
+        }
+        CHECK_LE(size, kBodyBytesMax) << "a letter of a body that is too long";
+        const auto name = std::make_tuple(meta->sender, meta->app_id, meta->customer_id, meta->timestamp, meta->request);
+        std::string &body = bodies_[name];
+        body += text;
+        if (body.size() < size) return false;
+        meta->body.swap(body);
+        bodies_.erase(name);
+        return true;
     }
 
     Client client_;
@@ -143,6 +169,8 @@ private:
     std::atomic<int> hurried_{0};
     std::chrono::steady_clock::time_point next_fetch_;
     std::vector<Attended *> attended_;
+    // Bodies that have come in part, by sender, application, customer, timestamp, and whether they are requests.
+    std::map<std::tuple<int, int, int, int, bool>, std::string> bodies_;
 };
 
 }  // namespace internal

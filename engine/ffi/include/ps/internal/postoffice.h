@@ -27,6 +27,27 @@ public:
 
     Van *van() { return &van_; }
 
+    // Of the bytedance fork, which can have several instances of a role in a process; here there is one, which is all of these.
+    static Postoffice *GetScheduler() { return Get(); }
+    static Postoffice *GetServer(int = 0) { return Get(); }
+    static Postoffice *GetWorker(int = 0) { return Get(); }
+    int group_size() const { return 1; }
+    int num_worker_instances() const { return num_workers(); }
+    int num_server_instances() const { return num_servers(); }
+    static int GroupWorkerRankToInstanceID(int rank, int) { return WorkerRankToID(rank); }
+    static int GroupServerRankToInstanceID(int rank, int) { return ServerRankToID(rank); }
+    static int InstanceIDtoGroupRank(int id) { return IDtoRank(id); }
+    int preferred_rank() const { return settings().rank; }
+    std::string role_str() const { return is_worker() ? "worker" : is_server() ? "server" : "scheduler"; }
+    // Takes the role from here instead of DMLC_ROLE; rank -1 is any. Before Start().
+    void Init(Node::Role role, int rank = -1) {
+        std::lock_guard<std::mutex> lock(settings_mutex_);
+        const char *name = role == Node::WORKER ? "worker" : role == Node::SERVER ? "server" : "scheduler";
+        CHECK(!settings_ || settings_->role == role) << "Init: this process is a node of another role than " << name << " already";
+        if (!settings_) settings_.reset(new internal::Settings(internal::Settings::read(name)));
+        if (rank >= 0) settings_->rank = rank;
+    }
+
     // Joins the job as this customer. Blocks until all nodes have, with do_barrier.
     void Start(int customer_id, const char *argv0, bool do_barrier) {
         if (argv0 != nullptr) dmlc::InitLogging(argv0);
@@ -227,6 +248,9 @@ private:
         van_.my_node_.role = settings().role;
         van_.my_node_.id = id;
         van_.my_node_.hostname = settings().host;
+        van_.send_ = [this](const Message &message) {
+            MemberOf(message.meta.customer_id)->post(message.meta.recver, message);
+        };
         van_.is_ready_ = true;
     }
 

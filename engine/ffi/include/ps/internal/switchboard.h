@@ -36,17 +36,6 @@ inline std::vector<int> Members(int to, int servers, int workers) {
     return ids;
 }
 
-// How the keys and values of a request are laid out: this, the keys, the lens (filled up to a multiple of 8 bytes), the values.
-struct Header {
-    int32_t app, sender, customer, timestamp, cmd;
-    uint8_t push, pull;
-    uint16_t value_bytes;
-    uint64_t keys, lens, values;
-
-    static size_t padded(uint64_t lens) { return static_cast<size_t>((lens * sizeof(int) + 7) / 8 * 8); }
-    uint64_t bytes() const { return sizeof(Header) + keys * sizeof(Key) + padded(lens) + values * value_bytes; }
-};
-
 // Which answer belongs to which request.
 struct Ticket {
     int32_t app, sender, customer, timestamp;
@@ -56,8 +45,29 @@ struct Ticket {
     }
 };
 
+// How the keys and values of a request are laid out: this, the keys, the lens (filled up to a multiple of 8 bytes), the values.
+struct Header {
+    int32_t app, sender, customer, timestamp, cmd;
+    uint8_t push, pull;  // pull: 2 if the lens are wanted too
+    uint16_t value_bytes;
+    uint64_t keys, lens, values;
+
+    static size_t padded(uint64_t lens) { return static_cast<size_t>((lens * sizeof(int) + 7) / 8 * 8); }
+    Ticket ticket() const { return {app, sender, customer, timestamp}; }
+    uint64_t bytes() const { return sizeof(Header) + keys * sizeof(Key) + padded(lens) + values * value_bytes; }
+};
+
 // How far an answer is.
 enum Progress : uint8_t { kReady, kLater, kFailed };
+
+// What stands before each part of an answer: how long its lens (filled up) and values are together, and where the part begins in them.
+struct AnswerHead {
+    Progress progress;
+    uint64_t lens, values, offset;
+
+    uint64_t lens_bytes() const { return Header::padded(lens); }
+    uint64_t bytes() const { return lens_bytes() + values; }
+};
 
 // Bytes of a request or an answer that travel in one call; the rest follows in others. (Small enough for caches: each part is copied
 // several times on its way.)
@@ -71,6 +81,56 @@ struct Server {
     int32_t kind = kNone;
     int32_t value_bytes = 0;
     std::function<void(const Header &, const SArray<char> &)> handle;
+};
+
+// Memory of requests, used again once nobody holds it any more: fresh memory costs a page fault for every 4 KiB.
+class Buffers {
+public:
+    SArray<char> get(size_t size) {
+        std::unique_ptr<Memory> found;
+        {
+            std::lock_guard<std::mutex> lock(shelf_->mutex);
+            for (auto &memory : shelf_->free) {
+                if (memory->size() < size || memory->size() / 4 > size) continue;
+                found.swap(memory);
+                std::swap(memory, shelf_->free.back());
+                shelf_->free.pop_back();
+                shelf_->bytes -= found->size();
+                break;
+            }
+        }
+        if (!found) found.reset(new Memory(size));
+        const std::shared_ptr<Shelf> shelf = shelf_;
+        Memory *memory = found.release();
+        SArray<char> array;
+        array.reset(memory->data(), size, [memory, shelf](char *) { shelf->put(std::unique_ptr<Memory>(memory)); });
+        return array;
+    }
+
+private:
+    static const size_t kFreeMax = 32, kFreeBytesMax = size_t(64) << 20;
+    class Memory {
+    public:
+        explicit Memory(size_t size) : data_(new char[size]), size_(size) {}
+        char *data() const { return data_.get(); }
+        size_t size() const { return size_; }
+
+    private:
+        std::unique_ptr<char[]> data_;
+        size_t size_;
+    };
+    struct Shelf {
+        std::mutex mutex;
+        std::vector<std::unique_ptr<Memory>> free;
+        size_t bytes = 0;
+        void put(std::unique_ptr<Memory> memory) {
+            std::lock_guard<std::mutex> lock(mutex);
+            if (free.size() >= kFreeMax || bytes + memory->size() > kFreeBytesMax) return;
+            bytes += memory->size();
+            free.push_back(std::move(memory));
+        }
+    };
+    std::shared_ptr<Shelf> shelf_ = std::make_shared<Shelf>();
 };
 
 class Switchboard {
@@ -88,16 +148,18 @@ public:
         apps_[app] = std::make_shared<Server>(server);
     }
 
-    // Gives the answer to a request; from any thread, once.
-    void answer(const Ticket &ticket, Progress progress, std::string bytes) {
+    // Gives the answer to a request; from any thread, once. The arrays are sent from where they lie.
+    void answer(const Ticket &ticket, Progress progress, const SArray<int> &lens, const SArray<char> &values) {
         std::lock_guard<std::mutex> lock(mutex_);
         auto open = answers_.find(ticket);
         if (open == answers_.end() || open->second.progress != kLater) {
             LOG(WARNING) << "Response: node " << ticket.sender << " awaits no answer for its request " << ticket.timestamp;
             return;
         }
-        open->second.progress = progress;
-        open->second.bytes = std::move(bytes);
+        Answer &answer = open->second;
+        answer.progress = progress;
+        if (answer.wants_lens) answer.lens = lens;
+        answer.values = values;
     }
 
     static int32_t call(void *self, void *, const char *verb, const void *bytes, size_t size, kr_reply *reply) {
@@ -119,8 +181,12 @@ public:
 
 private:
     struct Answer {
+        bool wants_lens = false;
         Progress progress = kLater;
-        std::string bytes;
+        SArray<int> lens;
+        SArray<char> values;
+        // Bytes handed out.
+        uint64_t taken = 0;
     };
     struct Gathering {
         SArray<char> bytes;
@@ -210,7 +276,6 @@ private:
             auto app = apps_.find(ticket.app);
             if (app == apps_.end() || !app->second->handle) throw dmlc::Error("no handle answers this application");
             server = app->second;
-            answers_[ticket] = Answer();
         }
         Header header;
         if (bytes.size() < sizeof header) throw dmlc::Error("a request shorter than its header");
@@ -218,10 +283,17 @@ private:
         const uint64_t most = bytes.size();
         if (header.keys > most || header.lens > most || header.values > most || header.bytes() != most)
             throw dmlc::Error("a request whose arrays are not as long as its header says");
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            answers_[ticket].wants_lens = header.pull == 2;
+        }
         try {
             server->handle(header, bytes);
         } catch (const std::exception &error) {
-            answer(ticket, kFailed, error.what());
+            const std::string text = error.what();
+            SArray<char> copy;
+            copy.CopyFrom(text.data(), text.size());
+            answer(ticket, kFailed, SArray<int>(), copy);
         }
         taken(ticket, 0, reply);
     }
@@ -231,8 +303,7 @@ private:
         Gathering &request = gathering_[ticket];
         if (request.got == 0) {
             if (total > (uint64_t(1) << 40)) throw dmlc::Error("a request of more than 2^40 bytes");
-            request.bytes.reset(new char[static_cast<size_t>(total)], static_cast<size_t>(total),
-                                [](char *old) { delete[] old; });
+            request.bytes = buffers_.get(static_cast<size_t>(total));
         }
         if (request.bytes.size() != total) throw dmlc::Error("the parts of a request name different sizes");
         return request;
@@ -240,22 +311,53 @@ private:
 
     void take(Reader &in, kr_reply *reply) {
         const Ticket ticket = in.get<Ticket>();
+        in.get<uint64_t>();
         taken(ticket, in.get<uint64_t>(), reply);
     }
 
-    // A part of the answer, as far as there is one; the last part ends it.
+    // A part of the answer, as far as there is one. When all is taken, it is forgotten.
     void taken(const Ticket &ticket, uint64_t offset, kr_reply *reply) {
         std::lock_guard<std::mutex> lock(mutex_);
         auto open = answers_.find(ticket);
         if (open == answers_.end()) throw dmlc::Error("this request was answered before, or never came");
-        const Answer &answer = open->second;
-        const uint64_t total = answer.progress == kLater ? 0 : answer.bytes.size();
-        if (offset > total) throw dmlc::Error("an answer is shorter than that");
-        const size_t size = std::min(kPartBytes, static_cast<size_t>(total - offset));
-        const std::string head = Writer().put(answer.progress).put(total).bytes();
-        Must(kr_reply_write(reply, head.data(), head.size()), "answer");
-        Must(kr_reply_write(reply, answer.bytes.data() + offset, size), "answer");
-        if (answer.progress != kLater && offset + size == total) answers_.erase(open);
+        Answer &answer = open->second;
+        AnswerHead head = AnswerHead();
+        head.progress = answer.progress;
+        head.offset = offset;
+        if (answer.progress == kLater) return write(reply, &head, sizeof head);
+        head.lens = answer.lens.size();
+        head.values = answer.values.size();
+        const uint64_t total = head.bytes(), lens = head.lens_bytes();
+        write(reply, &head, sizeof head);
+        if (offset > total) return;
+        const uint64_t end = std::min(total, offset + kPartBytes);
+        if (offset < lens) write_lens(answer.lens, offset, std::min(end, lens), reply);
+        if (end > lens) {
+            const uint64_t first = std::max(offset, lens) - lens;
+            lend(reply, answer.values.segment(static_cast<size_t>(first), static_cast<size_t>(end - lens)));
+        }
+        answer.taken += end - offset;
+        if (answer.taken >= total) answers_.erase(open);
+    }
+
+    static void write(kr_reply *reply, const void *bytes, uint64_t size) {
+        Must(kr_reply_write(reply, bytes, static_cast<size_t>(size)), "answer");
+    }
+    static void write_lens(const SArray<int> &lens, uint64_t first, uint64_t last, kr_reply *reply) {
+        const uint64_t size = lens.size() * sizeof(int);
+        static const char zeros[8] = {0};
+        const char *bytes = reinterpret_cast<const char *>(lens.data());
+        if (first < size) write(reply, bytes + first, std::min(last, size) - first);
+        if (last > size) write(reply, zeros, last - std::max(first, size));
+    }
+    // Lends an array to an answer: the array stays until it is sent.
+    static void lend(kr_reply *reply, const SArray<char> &values) {
+        static const size_t kLentBytesMin = 4096;
+        if (values.size() < kLentBytesMin) return write(reply, values.data(), values.size());
+        std::unique_ptr<SArray<char>> kept(new SArray<char>(values));
+        const auto release = [](void *array) { delete static_cast<SArray<char> *>(array); };
+        Must(kr_reply_lend(reply, kept->data(), kept->size(), release, kept.get()), "answer");
+        kept.release();
     }
 
     struct Barrier {
@@ -271,6 +373,7 @@ private:
     std::map<int32_t, Barrier> barriers_;
     std::map<int, std::deque<std::string>> mail_;
     // Parts come on the server's thread only, in order.
+    Buffers buffers_;
     std::map<Ticket, Gathering> gathering_;
     std::map<Ticket, Answer> answers_;
 };
