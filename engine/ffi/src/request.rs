@@ -86,7 +86,7 @@ pub unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Optio
         after_time: given.after_time != 0,
         priority: given.priority,
         deadline,
-        callback: None,
+        ..Options::default()
     };
     if let Some(callback) = given.callback {
         let context = Context(given.context);

@@ -135,9 +135,9 @@ impl Body {
             _ => None,
         };
         let starts: Vec<_> = self.pieces.iter().map(|piece| first_key(piece, self.list())).collect();
-        for index in 1..self.pieces.len() {
+        for (index, start) in starts.into_iter().enumerate().skip(1) {
             let [before, piece] = &mut self.pieces[index - 1..=index] else { continue };
-            if let (Some(start), true) = (starts[index], before.shard == piece.shard)
+            if let (Some(start), true) = (start, before.shard == piece.shard)
                 && let Ok(lower) = KeyRange::new(before.range.first(), start - 1)
                 && let Ok(upper) = KeyRange::new(start, piece.range.last())
             {
