@@ -12,6 +12,7 @@ use super::ffi::{self, number as n};
 use super::memory::{Mailbox, register_ring};
 use super::pieces::{PIECES_MIN, Pieces};
 use super::queue_pair::{QueuePair, RECEIVE_BATCH, RECEIVE_DEPTH, RECEIVED, SEND_DEPTH};
+use super::status;
 use super::wire::Signal;
 use crate::link::{LinkEnd, WORD_BYTES};
 use crate::ring::MappedRing;
@@ -302,21 +303,7 @@ impl Endpoint {
     fn end_of(&self, done: &ffi::Wc) -> LinkEnd {
         let text = self.domain.device.library.status_text(done.status);
         let detail = format!("{text} (status {}, vendor's code {:#x})", done.status, done.vendor_err);
-        match done.status {
-            n::WC_RETRY_EXC_ERR | n::WC_RNR_RETRY_EXC_ERR | n::WC_RESP_TIMEOUT_ERR => {
-                LinkEnd::PeerGone(format!("its device does not answer: {detail}"))
-            }
-            n::WC_REM_ACCESS_ERR | n::WC_REM_INV_REQ_ERR | n::WC_REM_OP_ERR | n::WC_REM_ABORT_ERR => {
-                LinkEnd::Protocol(format!(
-                    "its device refused our WRITE into the memory it offered: {detail}"
-                ))
-            }
-            n::WC_WR_FLUSH_ERR => LinkEnd::Os(format!(
-                "RDMA device {} ended the queue pair: {detail}",
-                self.domain.device.name()
-            )),
-            _ => LinkEnd::Os(format!("RDMA device {}: {detail}", self.domain.device.name())),
-        }
+        status::end_of(done.status, self.domain.device.name(), &detail)
     }
 }
 

@@ -247,14 +247,6 @@ pub mod number {
     use super::c_uint;
 
     pub const WC_SUCCESS: c_uint = 0;
-    pub const WC_WR_FLUSH_ERR: c_uint = 5;
-    pub const WC_REM_INV_REQ_ERR: c_uint = 9;
-    pub const WC_REM_ACCESS_ERR: c_uint = 10;
-    pub const WC_REM_OP_ERR: c_uint = 11;
-    pub const WC_RETRY_EXC_ERR: c_uint = 12;
-    pub const WC_RNR_RETRY_EXC_ERR: c_uint = 13;
-    pub const WC_REM_ABORT_ERR: c_uint = 16;
-    pub const WC_RESP_TIMEOUT_ERR: c_uint = 20;
 
     pub const WR_RDMA_WRITE: c_uint = 0;
     pub const WR_RDMA_WRITE_WITH_IMM: c_uint = 1;

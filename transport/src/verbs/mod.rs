@@ -49,6 +49,7 @@ mod memory;
 mod pieces;
 mod queue_pair;
 mod signals;
+mod status;
 pub mod sysfs;
 mod wire;
 
