@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 
-use keyrange_transport::verbs::{Device, Selection};
+use keyrange_transport::verbs::Device;
 
 use crate::failure::Failure;
 use crate::launch::{self, Launch};
 use crate::options::{Carrier, FaultArgs, SizeArgs, SparseLrArgs};
+use crate::verbs_options::VerbsArgs;
 
 /// What to train.
 #[derive(Subcommand)]
@@ -27,6 +28,9 @@ pub struct TrainArgs {
     /// How frames travel between the processes
     #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
     carrier: Carrier,
+
+    #[command(flatten)]
+    verbs: VerbsArgs,
 
     /// Servers and workers as threads of this process instead of processes
     #[arg(long, env = "KEYRANGE_EMBEDDED")]
@@ -49,7 +53,7 @@ pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
     }
     if args.carrier == Carrier::Verbs {
         // Servers and workers open the device themselves; here its absence is told before anything is started.
-        Device::open(&Selection::default())
+        Device::open(&args.verbs.selection())
             .map_err(|error| Failure::input(format!("--carrier verbs: {error}")))?;
     }
     if args.embedded && args.fault.fault.is_some() {
@@ -61,6 +65,7 @@ pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
         job: args.job.job(threads)?,
         size: args.size,
         carrier: args.carrier,
+        verbs: args.verbs,
         fault: args.fault,
         report: args.job.report,
         quiet: args.quiet,
