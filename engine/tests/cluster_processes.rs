@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyrange::client::{Mending, Worker, WorkerConfig};
+use keyrange::client::{Worker, WorkerConfig};
 use keyrange::key_range::KeyRange;
 use keyrange::manager::{Address, Door, Event, JobEnd, JobPlan, Manager, ManagerConfig, NodeName};
 use keyrange::message::Values;
@@ -55,6 +55,7 @@ fn server(membership: Membership, carrier: CarrierWish) -> Result<(), String> {
         shards: 2,
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         carrier,
+        verbs: Default::default(),
         cores: Vec::new(),
         functions: Arc::new(Registry::with_builtins()),
     };
@@ -62,7 +63,8 @@ fn server(membership: Membership, carrier: CarrierWish) -> Result<(), String> {
 }
 
 fn worker(membership: Membership, carrier: CarrierWish, role: &str) -> Result<(), String> {
-    let config = WorkerConfig { membership, carrier, core: None, mending: Mending::default() };
+    let (verbs, mending) = Default::default();
+    let config = WorkerConfig { membership, carrier, verbs, core: None, mending };
     let mut worker = connect_worker(&config).map_err(|error| error.to_string())?;
     if role == "waiter" {
         return wait_for_ever(&mut worker);
@@ -311,8 +313,8 @@ fn a_manager_that_is_not_there_is_named_by_its_address() {
         rank: None,
         join_deadline: Duration::from_millis(50),
     };
-    let config =
-        WorkerConfig { membership, carrier: CarrierWish::Auto, core: None, mending: Mending::default() };
+    let (carrier, verbs, mending) = Default::default();
+    let config = WorkerConfig { membership, carrier, verbs, core: None, mending };
     let Err(error) = connect_worker(&config) else { panic!("nobody is there") };
     assert!(error.to_string().contains("unix:keyrange-nobody-listens-here"), "{error}");
 }

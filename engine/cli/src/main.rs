@@ -11,6 +11,7 @@ mod doctor;
 mod failure;
 mod launch;
 mod options;
+mod verbs_options;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

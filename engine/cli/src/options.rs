@@ -15,6 +15,7 @@ use keyrange_apps::sparse_lr::solver::SolverConfig;
 use keyrange_transport::fault::FaultPlan;
 
 use crate::failure::Failure;
+use crate::verbs_options::VerbsArgs;
 
 /// How nodes exchange frames.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -288,6 +289,9 @@ pub struct MemberArgs {
     /// How frames travel
     #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
     pub carrier: Carrier,
+
+    #[command(flatten)]
+    pub verbs: VerbsArgs,
 
     /// End when the process that started this one ends, and leave messages to it
     #[arg(long, hide = true)]

@@ -385,6 +385,7 @@ pub unsafe extern "C" fn kr_server_run(
             shards: threads,
             listen: vec![address("listen", listen)?],
             carrier,
+            verbs: Default::default(),
             cores: Vec::new(),
             functions,
         };

@@ -66,7 +66,8 @@ pub unsafe extern "C" fn kr_worker_connect(
         let (member, worker) = unsafe { (sized("kr_member", member)?, place("worker", worker)?) };
         // SAFETY: the same.
         let (membership, carrier) = unsafe { (member.membership()?, member.carrier()?) };
-        let config = WorkerConfig { membership, carrier, core: None, mending: Mending::default() };
+        let (verbs, mending) = (Default::default(), Mending::default());
+        let config = WorkerConfig { membership, carrier, verbs, core: None, mending };
         *worker = wrap(connect_worker(&config)?);
         Ok(kr_status::KR_OK)
     })

@@ -65,12 +65,14 @@ fn a_broken_tcp_link_is_replaced_and_every_push_counts_once() {
         shards: 2,
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         carrier: CarrierWish::Tcp,
+        verbs: Default::default(),
         cores: Vec::new(),
         functions: Arc::new(Registry::with_builtins()),
     };
     let serving = std::thread::spawn(move || run_server(server));
     let (carrier, mending) = (CarrierWish::Tcp, Mending::default());
-    let config = WorkerConfig { membership: membership(&address), carrier, core: None, mending };
+    let verbs = Default::default();
+    let config = WorkerConfig { membership: membership(&address), carrier, verbs, core: None, mending };
     let mut worker = connect_worker(&config).unwrap();
     push_over_cuts(&mut worker);
     worker.finish(LIMIT).unwrap();

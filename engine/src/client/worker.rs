@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyrange_transport::region::Slab;
+use keyrange_transport::verbs::Selection;
 use serde_json::Value;
 
 use super::error::WorkerError;
@@ -32,6 +33,8 @@ pub struct WorkerConfig {
     pub membership: Membership,
     /// Which carrier to use.
     pub carrier: CarrierWish,
+    /// Which RDMA port to use, where the carrier may be verbs.
+    pub verbs: Selection,
     /// The core to pin the calling thread to.
     pub core: Option<usize>,
     /// What to do when links break.

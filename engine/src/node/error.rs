@@ -42,6 +42,9 @@ pub enum NodeError {
     /// RDMA was demanded, and this node has none that works.
     #[error("carrier verbs was demanded: {0}")]
     Verbs(#[from] VerbsError),
+    /// The RDMA port that was named cannot be used.
+    #[error("an RDMA port was selected: {0}")]
+    VerbsSelection(#[source] VerbsError),
     /// A peer cannot be connected.
     #[error("cannot connect to {peer} at {address}: {error}")]
     Connect {

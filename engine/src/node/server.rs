@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use keyrange_transport::link::CarrierKind;
 use keyrange_transport::ring::frame_bytes_max;
+use keyrange_transport::verbs::Selection;
 
 use super::carrier::CarrierWish;
 use super::error::NodeError;
@@ -40,6 +41,8 @@ pub struct ServerConfig {
     pub listen: Vec<Address>,
     /// Which carriers to offer.
     pub carrier: CarrierWish,
+    /// Which RDMA port to use, where the carrier may be verbs.
+    pub verbs: Selection,
     /// The cores to pin shard threads to, in order. Empty: none is pinned.
     pub cores: Vec<usize>,
     /// The server functions tables may use.
@@ -66,7 +69,7 @@ pub fn run_server(config: ServerConfig) -> Result<ServerSummary, NodeError> {
         .collect::<std::io::Result<Vec<_>>>()
         .map_err(NodeError::os("making a doorbell"))?;
     let bound = Bound::new(&listen_addresses(&config)?).map_err(NodeError::os("listening"))?;
-    let verbs = Verbs::open(config.carrier)?;
+    let verbs = Verbs::open(config.carrier, &config.verbs)?;
     let session =
         register(&config.membership, Role::Server, config.shards, bound.addresses(), verbs.link_layer())?;
     let start = wait_start(&config.membership, &session)?;

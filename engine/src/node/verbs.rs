@@ -12,12 +12,16 @@ use super::error::NodeError;
 pub(crate) struct Verbs(Result<Arc<Device>, VerbsError>);
 
 impl Verbs {
-    /// Opens the device that the carrier wished for may need.
-    pub(crate) fn open(wish: CarrierWish) -> Result<Self, NodeError> {
+    /// Opens the device that the carrier wished for may need: the one `selected`, or the best.
+    pub(crate) fn open(wish: CarrierWish, selected: &Selection) -> Result<Self, NodeError> {
         match wish {
-            CarrierWish::Verbs => Ok(Verbs(Ok(Device::open(&Selection::default())?))),
+            CarrierWish::Verbs => Ok(Verbs(Ok(Device::open(selected)?))),
+            // Whoever names a port shall not get another carrier for a slip of the pen.
+            CarrierWish::Auto if *selected != Selection::default() => {
+                Ok(Verbs(Ok(Device::open(selected).map_err(NodeError::VerbsSelection)?)))
+            }
             // The library is not even looked for where the kernel has no device.
-            CarrierWish::Auto if !sysfs::ports().is_empty() => Ok(Verbs(Device::open(&Selection::default()))),
+            CarrierWish::Auto if !sysfs::ports().is_empty() => Ok(Verbs(Device::open(selected))),
             CarrierWish::Auto | CarrierWish::Shm | CarrierWish::Tcp => Ok(Self::none()),
         }
     }

@@ -41,7 +41,7 @@ fn link_up(config: &WorkerConfig, session: &Session, start: &Start) -> Result<Pu
         door: config.membership.door.clone(),
         wish: config.carrier,
         host: HostFingerprint::of_this_process(),
-        verbs: Verbs::open(config.carrier)?,
+        verbs: Verbs::open(config.carrier, &config.verbs)?,
         ring_bytes: start.ring_bytes,
         servers: start.servers.clone(),
         fault: config.mending.fault,

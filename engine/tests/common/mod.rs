@@ -51,6 +51,7 @@ pub fn run_job(
         shards: 2,
         listen: vec![listen],
         carrier,
+        verbs: Default::default(),
         cores: Vec::new(),
         functions: Arc::new(Registry::with_builtins()),
     };
@@ -58,7 +59,8 @@ pub fn run_job(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let config = WorkerConfig { membership: membership.clone(), carrier, core: None, mending };
+                let (membership, verbs) = (membership.clone(), Default::default());
+                let config = WorkerConfig { membership, carrier, verbs, core: None, mending };
                 let mut worker = connect_worker(&config).unwrap();
                 body(&mut worker);
                 worker.finish(LIMIT).unwrap();

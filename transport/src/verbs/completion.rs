@@ -6,9 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-
-use super::device::Device;
+use super::device::{Device, set_nonblocking};
 use super::error::{check, os};
 use super::{VerbsError, ffi};
 
@@ -50,9 +48,7 @@ impl Completions {
         let operations = ops.poll_cq.zip(ops.req_notify_cq);
         let (poll, arm) = operations.expect("every provider can poll and arm its queues");
         let this = Self { device: device.clone(), channel, queue, poll, arm };
-        let nonblocking =
-            fcntl_getfl(this.fd()).and_then(|flags| fcntl_setfl(this.fd(), flags | OFlags::NONBLOCK));
-        nonblocking.map_err(|error| VerbsError::Os { call: "fcntl(O_NONBLOCK)", error })?;
+        set_nonblocking(this.fd())?;
         Ok(this)
     }
 

@@ -1,14 +1,17 @@
 //! An open device with the port and address chosen on it, and memory registered with it.
 
 use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::choose::{Choice, Selection, choose};
-use super::error::{last_error, os};
+use super::error::{errno, last_error, os};
+use super::events::Watchers;
 use super::library::Library;
 use super::sysfs::{LinkLayer, ports};
 use super::{VerbsError, ffi};
@@ -23,6 +26,7 @@ pub struct Device {
     pub(super) lid: u16,
     /// The port's MTU, as `enum ibv_mtu` numbers it: 1 is 256 bytes, 5 is 4096.
     pub(super) mtu: u32,
+    watchers: Watchers,
 }
 
 // SAFETY: libibverbs is thread-safe: every call on a context and its objects takes the locks it needs (ibv_open_device(3)
@@ -38,7 +42,9 @@ impl Device {
         let choice = choose(&ports(), wish)?;
         let name = &choice.port.device;
         let context = open_by_name(&library, name)?;
-        let mut device = Self { library, context, choice: choice.clone(), lid: 0, mtu: 0 };
+        let mut device =
+            Self { library, context, choice: choice.clone(), lid: 0, mtu: 0, watchers: Watchers::default() };
+        set_nonblocking(device.events_fd())?;
         let mut port = ffi::PortAttr::default();
         // SAFETY: the context is open and `port` is what the call fills.
         let status = unsafe { (device.library.query_port)(context.as_ptr(), choice.port.number, &mut port) };
@@ -78,6 +84,23 @@ impl Device {
         128 << self.mtu
     }
 
+    /// Who is told when something happens to the device.
+    pub(super) fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// Readable when something has happened, until somebody takes it.
+    pub(super) fn events_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the context owns the descriptor and is open as long as `self`.
+        unsafe { BorrowedFd::borrow_raw(self.context.as_ref().async_fd) }
+    }
+
+    /// Takes what has happened and tells whom it concerns.
+    pub(super) fn take_events(&self) {
+        // SAFETY: the context is open as long as `self`.
+        unsafe { self.watchers.take(&self.library, self.context()) };
+    }
+
     pub(super) fn context(&self) -> *mut ffi::Context {
         self.context.as_ptr()
     }
@@ -88,6 +111,11 @@ impl Drop for Device {
         // SAFETY: opened by `open_by_name` and closed once; everything made on it holds an Arc of this value.
         unsafe { (self.library.close_device)(self.context.as_ptr()) };
     }
+}
+
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), VerbsError> {
+    let set = fcntl_getfl(fd).and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK));
+    set.map_err(errno("fcntl(O_NONBLOCK)"))
 }
 
 fn open_by_name(library: &Library, name: &str) -> Result<NonNull<ffi::Context>, VerbsError> {

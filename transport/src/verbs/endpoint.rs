@@ -1,17 +1,23 @@
 //! One side's queue pair with its memory: posts requests, never more than the send queue holds, and counts them back.
 
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::slice;
 use std::sync::Arc;
+
+use rustix::event::epoll;
 
 use super::VerbsError;
 use super::completion::{BATCH, Completions};
 use super::device::{Access, Device, Domain, Registration};
+use super::error::errno;
+use super::events::Watcher;
 use super::exchange::{Address, Remote};
 use super::ffi::{self, number as n};
 use super::memory::{Mailbox, register_ring};
 use super::pieces::{PIECES_MIN, Pieces};
 use super::queue_pair::{QueuePair, RECEIVE_BATCH, RECEIVE_DEPTH, RECEIVED, SEND_DEPTH};
+use super::status;
 use super::wire::Signal;
 use crate::link::{LinkEnd, WORD_BYTES};
 use crate::ring::MappedRing;
@@ -37,6 +43,9 @@ pub(super) struct Arrivals {
 pub(super) struct Endpoint {
     pub(super) queue_pair: QueuePair,
     pub(super) completions: Completions,
+    watcher: Arc<Watcher>,
+    /// Readable when completions, or news of the device, want to be looked at.
+    doorbell: OwnedFd,
     ring: Registration,
     staged: Option<Registration>,
     mailbox: Registration,
@@ -66,10 +75,15 @@ impl Endpoint {
         let domain = Domain::new(device)?;
         let completions = Completions::new(device, SEND_DEPTH + RECEIVE_DEPTH)?;
         let queue_pair = QueuePair::new(&domain, &completions)?;
+        let objects = [queue_pair.as_ptr().cast(), completions.as_ptr().cast_const().cast()];
+        let watcher = device.watchers().watch(objects, device.port())?;
+        let doorbell = join_fds([completions.fd(), device.events_fd(), watcher.fd()])?;
         let nowhere = Remote { address: 0, key: 0 };
         Ok(Self {
             queue_pair,
             completions,
+            watcher,
+            doorbell,
             ring: register_ring(&domain, ring, Access::RemoteWrite)?,
             mailbox: mailbox.register(&domain)?,
             staged: None,
@@ -88,6 +102,20 @@ impl Endpoint {
     /// Where the peer may write: ring and mailbox.
     pub(super) fn own_memory(&self) -> [Remote; 2] {
         [&self.ring, &self.mailbox].map(|r| Remote { address: r.address, key: r.remote_key })
+    }
+
+    /// What to sleep on.
+    pub(super) fn doorbell(&self) -> BorrowedFd<'_> {
+        self.doorbell.as_fd()
+    }
+
+    /// Takes the device's news (a system call). An end if it concerns this link.
+    pub(super) fn take_news(&self) -> Option<LinkEnd> {
+        let device = &self.domain.device;
+        device.take_events();
+        let cause = self.watcher.end()?;
+        let text = format!("RDMA device {} port {}: {}", device.name(), device.port(), cause.text);
+        Some(if cause.is_peers { LinkEnd::Protocol(text) } else { LinkEnd::Os(text) })
     }
 
     /// Learns where the peer's memory is, and registers what is sent from.
@@ -302,22 +330,18 @@ impl Endpoint {
     fn end_of(&self, done: &ffi::Wc) -> LinkEnd {
         let text = self.domain.device.library.status_text(done.status);
         let detail = format!("{text} (status {}, vendor's code {:#x})", done.status, done.vendor_err);
-        match done.status {
-            n::WC_RETRY_EXC_ERR | n::WC_RNR_RETRY_EXC_ERR | n::WC_RESP_TIMEOUT_ERR => {
-                LinkEnd::PeerGone(format!("its device does not answer: {detail}"))
-            }
-            n::WC_REM_ACCESS_ERR | n::WC_REM_INV_REQ_ERR | n::WC_REM_OP_ERR | n::WC_REM_ABORT_ERR => {
-                LinkEnd::Protocol(format!(
-                    "its device refused our WRITE into the memory it offered: {detail}"
-                ))
-            }
-            n::WC_WR_FLUSH_ERR => LinkEnd::Os(format!(
-                "RDMA device {} ended the queue pair: {detail}",
-                self.domain.device.name()
-            )),
-            _ => LinkEnd::Os(format!("RDMA device {}: {detail}", self.domain.device.name())),
-        }
+        status::end_of(done.status, self.domain.device.name(), &detail)
     }
+}
+
+/// One descriptor that is readable while any of `fds` is.
+fn join_fds(fds: [BorrowedFd<'_>; 3]) -> Result<OwnedFd, VerbsError> {
+    let joined = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(errno("epoll_create"))?;
+    for fd in fds {
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&joined, fd, data, epoll::EventFlags::IN).map_err(errno("epoll_ctl"))?;
+    }
+    Ok(joined)
 }
 
 /// A refused post is the link's end.

@@ -126,6 +126,11 @@ pub(super) fn os(call: &'static str) -> VerbsError {
     VerbsError::Os { call, error: last_error() }
 }
 
+/// A failed system call.
+pub(super) fn errno(call: &'static str) -> impl Fn(Errno) -> VerbsError {
+    move |error| VerbsError::Os { call, error }
+}
+
 /// `errno` of the call that just failed.
 pub(super) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)

@@ -56,6 +56,16 @@ pub struct Mr {
     pub rkey: u32,
 }
 
+/// What happened to a device beside its completions.
+#[repr(C)]
+#[derive(Debug)]
+pub struct AsyncEvent {
+    /// A union: the address of a queue pair or completion queue, or a port's number in the first four bytes.
+    pub element: u64,
+    pub event_type: c_uint,
+    pub _padding: u32,
+}
+
 /// A completion channel: a descriptor to sleep on.
 #[repr(C)]
 pub struct CompChannel {
@@ -247,14 +257,6 @@ pub mod number {
     use super::c_uint;
 
     pub const WC_SUCCESS: c_uint = 0;
-    pub const WC_WR_FLUSH_ERR: c_uint = 5;
-    pub const WC_REM_INV_REQ_ERR: c_uint = 9;
-    pub const WC_REM_ACCESS_ERR: c_uint = 10;
-    pub const WC_REM_OP_ERR: c_uint = 11;
-    pub const WC_RETRY_EXC_ERR: c_uint = 12;
-    pub const WC_RNR_RETRY_EXC_ERR: c_uint = 13;
-    pub const WC_REM_ABORT_ERR: c_uint = 16;
-    pub const WC_RESP_TIMEOUT_ERR: c_uint = 20;
 
     pub const WR_RDMA_WRITE: c_uint = 0;
     pub const WR_RDMA_WRITE_WITH_IMM: c_uint = 1;
@@ -319,6 +321,7 @@ const _: () = {
     assert!(size_of::<ContextOps>() == 256);
     assert!(size_of::<Mr>() == 48);
     assert!(size_of::<CompChannel>() == 16);
+    assert!(size_of::<AsyncEvent>() == 16);
     assert!(size_of::<Wc>() == 48);
     assert!(size_of::<Sge>() == 16);
     assert!(size_of::<SendWr>() == 128);
@@ -332,6 +335,7 @@ offsets!(Context: ops 8, cmd_fd 264, async_fd 268, num_comp_vectors 272);
 offsets!(ContextOps: poll_cq 88, req_notify_cq 96, post_send 200, post_recv 208);
 offsets!(Mr: lkey 36, rkey 40);
 offsets!(CompChannel: fd 8);
+offsets!(AsyncEvent: event_type 8);
 offsets!(Cq: context 0, channel 8);
 offsets!(Qp: context 0, handle 48, qp_num 52);
 offsets!(Wc: status 8, opcode 12, vendor_err 16, byte_len 20, imm_data 24, qp_num 28, wc_flags 36);
@@ -368,5 +372,7 @@ pub mod function {
     pub type CreateQp = unsafe extern "C" fn(*mut Pd, *mut QpInitAttr) -> *mut Qp;
     pub type ModifyQp = unsafe extern "C" fn(*mut Qp, *mut QpAttr, c_int) -> c_int;
     pub type DestroyQp = unsafe extern "C" fn(*mut Qp) -> c_int;
+    pub type GetAsyncEvent = unsafe extern "C" fn(*mut Context, *mut AsyncEvent) -> c_int;
+    pub type AckAsyncEvent = unsafe extern "C" fn(*mut AsyncEvent);
     pub type WcStatusStr = unsafe extern "C" fn(c_uint) -> *const c_char;
 }

@@ -58,6 +58,8 @@ library! {
     create_qp: f::CreateQp = "ibv_create_qp",
     modify_qp: f::ModifyQp = "ibv_modify_qp",
     destroy_qp: f::DestroyQp = "ibv_destroy_qp",
+    get_async_event: f::GetAsyncEvent = "ibv_get_async_event",
+    ack_async_event: f::AckAsyncEvent = "ibv_ack_async_event",
     wc_status_str: f::WcStatusStr = "ibv_wc_status_str",
 }
 

@@ -395,7 +395,7 @@ impl Link for VerbsLink {
     }
 
     fn park_fds(&self) -> [BorrowedFd<'_>; 2] {
-        [self.endpoint.completions.fd(), self.socket.as_fd()]
+        [self.endpoint.doorbell(), self.socket.as_fd()]
     }
 
     fn lend(&mut self, slab: &Slab) -> Result<LentAs, LendError> {

@@ -25,14 +25,15 @@
 //! open until answered, so two idle sides fall silent.
 //!
 //! **Death** surfaces by the handshake's socket, which stays open, and by requests that the peer's device no longer acknowledges.
-//! Each link has a protection domain of its own: a peer reaches its own ring and mailbox and nothing else.
+//! What befalls the device, its port or the queue pair itself comes as an
+//! event of the device (`events`), in the same epoll set. Each link has a protection domain of its own: a peer reaches its own ring and mailbox and nothing else.
 //!
 //! **Why not the `ibverbs` crate:** it builds rdma-core's headers with cmake and libclang, links libibverbs and libnl, so that the
 //! program would not start where they are missing, and lacks WRITE, inline data and selective signalling in its safe part. Here
 //! the few declarations are written down, held to the header by assertions, and the library is loaded when it is wanted: one
 //! program for machines with and without RDMA, built without either.
 //!
-//! Read `wire`, `endpoint`, `link`, `signals`, `lend`; then `queue_pair`, `completion`, `device`; `exchange` is what crosses the socket.
+//! Read `wire`, `endpoint`, `link`, `signals`, `lend`; then `queue_pair`, `completion`, `status`, `device`, `events`; `exchange` is what crosses the socket.
 
 mod choose;
 mod completion;
@@ -40,6 +41,7 @@ mod connect;
 mod device;
 mod endpoint;
 mod error;
+mod events;
 mod exchange;
 mod ffi;
 mod lend;
@@ -49,6 +51,7 @@ mod memory;
 mod pieces;
 mod queue_pair;
 mod signals;
+mod status;
 pub mod sysfs;
 mod wire;
 

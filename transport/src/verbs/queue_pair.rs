@@ -134,6 +134,11 @@ impl QueuePair {
         Ok(this)
     }
 
+    /// Its address, as events name it.
+    pub(super) fn as_ptr(&self) -> *const ffi::Qp {
+        self.qp.as_ptr()
+    }
+
     /// Connects it to the peer's: from here on the peer may write. `mtu` is what both ports can.
     pub(super) fn get_ready_to_receive(&mut self, peer: &Address, mtu: u32) -> Result<(), VerbsError> {
         let device = &self.domain.device;

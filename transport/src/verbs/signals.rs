@@ -125,8 +125,15 @@ impl VerbsLink {
         }
     }
 
-    /// Looks whether the peer's process or host is gone.
+    /// Looks whether the peer's process or host is gone, or this side's device.
     pub(super) fn notice_hang_up(&mut self) {
+        if self.end.is_none()
+            && let Some(end) = self.endpoint.take_news()
+        {
+            // A close among what came before says more.
+            while self.look() {}
+            self.end.get_or_insert(end);
+        }
         if self.end.is_none() && hung_up(&self.socket) {
             // What it sent before has arrived before: a close among it says that the peer is not lost but done.
             while self.look() {}

@@ -18,6 +18,7 @@ use super::perftest;
 use super::report::{digits, gigabytes, median, median_ratio, rate, size, table, time, write_json};
 use super::turn::{Turn, latency_histogram, measure};
 use crate::failure::Failure;
+use crate::verbs_options::VerbsArgs;
 
 /// Trips of one raw ping-pong.
 const PING_PONG_TRIPS: u64 = 20_000;
@@ -46,6 +47,9 @@ pub struct CarrierArgs {
     /// Which carrier
     #[arg(long, env = "KEYRANGE_BENCH_CARRIER", value_enum, default_value_t = LinkCarrier::Shm)]
     carrier: LinkCarrier,
+
+    #[command(flatten)]
+    verbs: VerbsArgs,
 
     #[command(flatten)]
     #[serde(skip)]
@@ -127,7 +131,7 @@ pub fn run_ring(args: &RingArgs) -> anyhow::Result<()> {
 /// `bench carrier`: through the contract, as the engine calls it.
 pub fn run_carrier(args: &CarrierArgs) -> anyhow::Result<()> {
     let cores = prepare(&args.measure, &args.sweep)?;
-    let (mut link, peer) = open(args.carrier, args.sweep.ring_bytes, cores[1])?;
+    let (mut link, peer) = open(args.carrier, &args.verbs, args.sweep.ring_bytes, cores[1])?;
     let (sweep, rounds, tcp) = (&args.sweep, args.measure.rounds, args.carrier == LinkCarrier::Tcp);
     let name = link.kind().to_string();
     let figures = Bench { link: link.as_mut(), peer, sweep, rounds, cores, tcp }.run(&name)?;

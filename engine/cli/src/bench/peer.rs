@@ -18,12 +18,13 @@ use keyrange_transport::in_process;
 use keyrange_transport::link::Link;
 use keyrange_transport::shm::{self, RingConfig, ShmLink};
 use keyrange_transport::tcp::{TcpConfig, TcpLink};
-use keyrange_transport::verbs::{self, Device, Selection, VerbsConfig, VerbsLink};
+use keyrange_transport::verbs::{self, Device, VerbsConfig, VerbsLink};
 
 use super::limits::{pin, tcp_pair};
 use super::options::LinkCarrier;
 use super::push_pull::NodeRole;
 use super::turn::{Turn, answer};
+use crate::verbs_options::VerbsArgs;
 
 /// The peer answers on the control socket within this time, turns included.
 pub const CONTROL_PATIENCE: Duration = Duration::from_secs(120);
@@ -50,6 +51,8 @@ enum Role {
         core: usize,
         #[arg(long)]
         bare: bool,
+        #[command(flatten)]
+        verbs: VerbsArgs,
     },
     /// The server of push-pull
     Server(NodeRole),
@@ -59,12 +62,12 @@ enum Role {
 
 /// The second process: does what it is told until the control socket closes.
 pub fn serve(args: &PeerArgs) -> anyhow::Result<()> {
-    let (carrier, ring_bytes, bare) = match &args.role {
+    let (carrier, ring_bytes, bare, verbs) = match &args.role {
         Role::Server(role) => return super::push_pull::serve(role),
         Role::Worker(role) => return super::push_pull::work(role),
-        &Role::Link { carrier, ring_bytes, core, bare } => {
+        &Role::Link { carrier, ring_bytes, core, bare, ref verbs } => {
             pin(core).with_context(|| format!("pinning the peer to core {core}"))?;
-            (carrier, ring_bytes, bare)
+            (carrier, ring_bytes, bare, verbs)
         }
     };
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("taking over the link's socket")?;
@@ -72,7 +75,7 @@ pub fn serve(args: &PeerArgs) -> anyhow::Result<()> {
     let control = UnixStream::from(control);
     match (carrier, bare) {
         (LinkCarrier::Tcp, _) => obey(tcp_link(socket.into(), ring_bytes)?.as_mut(), control),
-        (LinkCarrier::Verbs, _) => obey::<dyn Link>(&mut verbs_link(socket, ring_bytes)?, control),
+        (LinkCarrier::Verbs, _) => obey::<dyn Link>(&mut verbs_link(socket, verbs, ring_bytes)?, control),
         (_, true) => obey(&mut shm_link(socket, ring_bytes)?, control),
         (_, false) => obey::<dyn Link>(&mut shm_link(socket, ring_bytes)?, control),
     }
@@ -87,8 +90,8 @@ fn tcp_link(socket: TcpStream, ring_bytes: usize) -> anyhow::Result<Box<dyn Link
     Ok(Box::new(TcpLink::new(socket, &config)?))
 }
 
-fn verbs_link(socket: OwnedFd, ring_bytes: usize) -> anyhow::Result<VerbsLink> {
-    let device = Device::open(&Selection::default())?;
+fn verbs_link(socket: OwnedFd, choice: &VerbsArgs, ring_bytes: usize) -> anyhow::Result<VerbsLink> {
+    let device = Device::open(&choice.selection())?;
     Ok(verbs::connect(socket, &device, &VerbsConfig { ring_bytes, ..VerbsConfig::default() })?)
 }
 
@@ -120,7 +123,12 @@ enum Runs {
 }
 
 /// A link with a peer at its other end, waiting for turns on `core`.
-pub fn open(carrier: LinkCarrier, ring_bytes: usize, core: usize) -> anyhow::Result<(Box<dyn Link>, Peer)> {
+pub fn open(
+    carrier: LinkCarrier,
+    verbs: &VerbsArgs,
+    ring_bytes: usize,
+    core: usize,
+) -> anyhow::Result<(Box<dyn Link>, Peer)> {
     match carrier {
         LinkCarrier::InProcess => {
             let (near, mut far) = in_process::pair(RingConfig { ring_bytes, ..RingConfig::default() })?;
@@ -137,13 +145,14 @@ pub fn open(carrier: LinkCarrier, ring_bytes: usize, core: usize) -> anyhow::Res
         }
         LinkCarrier::Tcp => {
             let (near, far) = tcp_pair().context("connecting two sockets")?;
-            let peer = Peer::start(LinkCarrier::Tcp, ring_bytes, core, false, far.into())?;
+            let peer = Peer::start(LinkCarrier::Tcp, ring_bytes, core, &[], far.into())?;
             Ok((tcp_link(near, ring_bytes)?, peer))
         }
         LinkCarrier::Verbs => {
             let (near, far) = UnixStream::pair().context("making a link's socket")?;
-            let peer = Peer::start(LinkCarrier::Verbs, ring_bytes, core, false, far.into())?;
-            Ok((Box::new(verbs_link(near.into(), ring_bytes)?), peer))
+            let options = verbs.arguments();
+            let peer = Peer::start(LinkCarrier::Verbs, ring_bytes, core, &options, far.into())?;
+            Ok((Box::new(verbs_link(near.into(), verbs, ring_bytes)?), peer))
         }
     }
 }
@@ -151,7 +160,9 @@ pub fn open(carrier: LinkCarrier, ring_bytes: usize, core: usize) -> anyhow::Res
 /// A ring with a second process at its other end. `bare`: that process also calls the ring's own type.
 pub fn open_ring(ring_bytes: usize, core: usize, bare: bool) -> anyhow::Result<(ShmLink, Peer)> {
     let (near, far) = UnixStream::pair().context("making a link's socket")?;
-    let peer = Peer::start(LinkCarrier::Shm, ring_bytes, core, bare, far.into())?;
+    let bare_option = ["--bare".to_owned()];
+    let options = if bare { &bare_option[..] } else { &[] };
+    let peer = Peer::start(LinkCarrier::Shm, ring_bytes, core, options, far.into())?;
     Ok((shm_link(near.into(), ring_bytes)?, peer))
 }
 
@@ -165,7 +176,7 @@ impl Peer {
         carrier: LinkCarrier,
         ring_bytes: usize,
         core: usize,
-        bare: bool,
+        options: &[String],
         socket: OwnedFd,
     ) -> anyhow::Result<Peer> {
         let (control, theirs) = UnixStream::pair().context("making a control socket")?;
@@ -177,9 +188,7 @@ impl Peer {
         let (ring_bytes, core) = (ring_bytes.to_string(), core.to_string());
         let mut command = this_program()?;
         command.args(["peer", "link", "--carrier", carrier, "--ring-bytes", &ring_bytes, "--core", &core]);
-        if bare {
-            command.arg("--bare");
-        }
+        command.args(options);
         let child = command
             .stdin(Stdio::from(socket))
             .stdout(Stdio::from(OwnedFd::from(theirs)))

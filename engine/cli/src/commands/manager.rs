@@ -5,6 +5,7 @@ use keyrange::manager::Address;
 
 use crate::launch::{self, Launch};
 use crate::options::{Carrier, DoorArgs, FaultArgs, SizeArgs, SparseLrArgs};
+use crate::verbs_options::VerbsArgs;
 
 /// The job to manage.
 #[derive(Subcommand)]
@@ -44,6 +45,7 @@ pub fn run(Manager::SparseLr(args): Manager) -> anyhow::Result<()> {
         job: args.job.job(args.read_threads.max(1))?.into(),
         size: args.size,
         carrier: Carrier::Auto,
+        verbs: VerbsArgs::default(),
         fault: FaultArgs::default(),
         report: args.job.report,
         quiet: args.quiet,

@@ -39,6 +39,7 @@ pub fn run(args: ServerArgs) -> anyhow::Result<()> {
             shards: args.threads,
             listen: args.listen,
             carrier: args.member.carrier.into(),
+            verbs: args.member.verbs.selection(),
             cores: args.cores,
             functions: Arc::new(functions()),
         };

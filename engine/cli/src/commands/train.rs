@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 
-use keyrange_transport::verbs::{Device, Selection};
+use keyrange_transport::verbs::Device;
 
 use super::factor::{self, FactorArgs};
 use crate::failure::Failure;
 use crate::launch::{self, Launch};
 use crate::options::{Carrier, FaultArgs, SizeArgs, SparseLrArgs};
+use crate::verbs_options::VerbsArgs;
 
 /// What to train.
 #[derive(Subcommand)]
@@ -30,6 +31,9 @@ pub struct TrainArgs {
     /// How frames travel between the processes
     #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
     carrier: Carrier,
+
+    #[command(flatten)]
+    verbs: VerbsArgs,
 
     /// Servers and workers as threads of this process instead of processes
     #[arg(long, env = "KEYRANGE_EMBEDDED")]
@@ -60,7 +64,7 @@ pub fn check_carrier(embedded: bool, carrier: Carrier, fault: FaultArgs) -> anyh
     }
     if carrier == Carrier::Verbs {
         // Servers and workers open the device themselves; here its absence is told before anything is started.
-        Device::open(&Selection::default())
+        Device::open(&args.verbs.selection())
             .map_err(|error| Failure::input(format!("--carrier verbs: {error}")))?;
     }
     if embedded && fault.fault.is_some() {
@@ -77,6 +81,7 @@ fn sparse_lr(args: TrainArgs) -> anyhow::Result<()> {
         job: args.job.job(threads)?.into(),
         size: args.size,
         carrier: args.carrier,
+        verbs: args.verbs,
         fault: args.fault,
         report: args.job.report,
         quiet: args.quiet,

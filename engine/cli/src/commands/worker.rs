@@ -30,6 +30,7 @@ pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
         let config = WorkerConfig {
             membership: args.member.membership()?,
             carrier: args.member.carrier.into(),
+            verbs: args.member.verbs.selection(),
             core: args.core,
             mending: args.fault.mending(),
         };

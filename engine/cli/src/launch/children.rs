@@ -42,6 +42,7 @@ impl Children {
                 .args([role, "--supervised", "--carrier", carrier_name(launch.carrier)])
                 .args(["--manager", &address.to_string(), "--job", "train", "--rank", &rank.to_string()])
                 .args(["--join-deadline", &humantime::format_duration(launch.size.join_deadline).to_string()])
+                .args(launch.verbs.arguments())
                 .env(SECRET_VARIABLE, secret)
                 .env(PARENT_VARIABLE, std::process::id().to_string())
                 .env_remove("KEYRANGE_SECRET_FILE")

@@ -20,6 +20,7 @@ use self::children::Children;
 use self::watch::{Signals, Watch};
 use crate::failure::Failure;
 use crate::options::{Carrier, FaultArgs, SizeArgs};
+use crate::verbs_options::VerbsArgs;
 
 pub use self::children::under_supervision;
 pub use self::job::Job;
@@ -32,6 +33,8 @@ pub struct Launch {
     pub size: SizeArgs,
     /// How they talk.
     pub carrier: Carrier,
+    /// Over which RDMA port, if over one.
+    pub verbs: VerbsArgs,
     /// What the frames of the workers meet.
     pub fault: FaultArgs,
     /// Where the report goes.

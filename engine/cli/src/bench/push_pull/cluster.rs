@@ -22,6 +22,7 @@ use super::super::options::{LinkCarrier, Places};
 use super::super::peer::{this_program, wait};
 use super::crew::{Crew, obey};
 use super::server_clock::{ServerClock, answer};
+use crate::verbs_options::VerbsArgs;
 
 const JOB: [u8; 16] = *b"keyrange-bench-1";
 const JOIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ pub struct NodeRole {
     manager: Address,
     #[arg(long)]
     carrier: CarrierWish,
+    #[command(flatten)]
+    verbs: VerbsArgs,
     /// None: no thread is pinned.
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
@@ -70,6 +73,7 @@ pub fn serve(role: &NodeRole) -> anyhow::Result<()> {
         shards: role.shards,
         listen: vec!["127.0.0.1:0".parse()?],
         carrier: role.carrier,
+        verbs: role.verbs.selection(),
         cores: role.cores.clone(),
         functions: Arc::new(Registry::with_builtins()),
     };
@@ -82,6 +86,7 @@ pub fn work(role: &NodeRole) -> anyhow::Result<()> {
     let worker = connect_worker(&WorkerConfig {
         membership: role.membership(),
         carrier: role.carrier,
+        verbs: role.verbs.selection(),
         core: role.cores.first().copied(),
         mending: Mending::default(),
     })?;
@@ -116,6 +121,7 @@ impl Cluster {
     /// Starts it; this thread is the measuring worker's and is pinned if threads are.
     pub fn start(
         carrier: LinkCarrier,
+        verbs: &VerbsArgs,
         ring_bytes: usize,
         places: &Places,
     ) -> anyhow::Result<(Cluster, Hands)> {
@@ -129,7 +135,7 @@ impl Cluster {
             LinkCarrier::Tcp => CarrierWish::Tcp,
             LinkCarrier::Verbs => CarrierWish::Verbs,
         };
-        processes(JobPlan { ring_bytes, ..JobPlan::new(1, workers) }, wish, places)
+        processes(JobPlan { ring_bytes, ..JobPlan::new(1, workers) }, wish, verbs, places)
     }
 
     fn adopt(&mut self, child: Child) {
@@ -183,7 +189,12 @@ fn threads(plan: &JobPlan, places: &Places) -> anyhow::Result<(Cluster, Hands)> 
     Ok((cluster, Hands { worker, crew, clock: ServerClock::Here(cores) }))
 }
 
-fn processes(plan: JobPlan, wish: CarrierWish, places: &Places) -> anyhow::Result<(Cluster, Hands)> {
+fn processes(
+    plan: JobPlan,
+    wish: CarrierWish,
+    verbs: &VerbsArgs,
+    places: &Places,
+) -> anyhow::Result<(Cluster, Hands)> {
     plan.check()?;
     let secret = Address::unique_unix("secret").context("drawing a secret")?.to_string();
     let listen = vec![Address::unique_unix("bench").context("drawing a name")?];
@@ -192,6 +203,7 @@ fn processes(plan: JobPlan, wish: CarrierWish, places: &Places) -> anyhow::Resul
     let command = |role: &str, cores: &[Option<usize>]| -> anyhow::Result<Command> {
         let mut command = this_program()?;
         command.args(["peer", role, "--manager", &place.to_string(), "--carrier", &wish.to_string()]);
+        command.args(verbs.arguments());
         for core in cores.iter().flatten() {
             command.args(["--cores", &core.to_string()]);
         }
@@ -213,6 +225,7 @@ fn processes(plan: JobPlan, wish: CarrierWish, places: &Places) -> anyhow::Resul
     let worker = connect_worker(&WorkerConfig {
         membership: membership(&place, &secret),
         carrier: wish,
+        verbs: verbs.selection(),
         core: places.workers[0],
         mending: Mending::default(),
     })?;

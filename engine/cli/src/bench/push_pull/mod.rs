@@ -23,6 +23,7 @@ use serde::Serialize;
 use super::options::{LinkCarrier, MeasureArgs, bytes, duration};
 use super::report::{digits, rate, table, time, write_json};
 use crate::failure::Failure;
+use crate::verbs_options::VerbsArgs;
 use cases::Bench;
 use cluster::Cluster;
 pub use cluster::{NodeRole, serve, work};
@@ -37,6 +38,9 @@ pub struct PushPullArgs {
     /// How worker and server exchange frames; in-process makes them threads of one process
     #[arg(long, env = "KEYRANGE_BENCH_CARRIER", value_enum, default_value_t = LinkCarrier::Shm)]
     carrier: LinkCarrier,
+
+    #[command(flatten)]
+    verbs: VerbsArgs,
 
     /// Server threads, of one process; the keys are split evenly over them
     #[arg(long, env = "KEYRANGE_BENCH_SERVERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
@@ -154,7 +158,7 @@ fn dense_bytes(text: &str) -> Result<usize, String> {
 pub fn run(args: &PushPullArgs) -> anyhow::Result<()> {
     args.check()?;
     let places = args.measure.places(args.workers as usize, args.servers as usize)?;
-    let (mut cluster, hands) = Cluster::start(args.carrier, args.ring_bytes, &places)?;
+    let (mut cluster, hands) = Cluster::start(args.carrier, &args.verbs, args.ring_bytes, &places)?;
     let figures = Bench::new(args, &cluster, hands, &places).run()?;
     cluster.finish()?;
     print(&figures);
