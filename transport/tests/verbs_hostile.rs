@@ -1,5 +1,5 @@
 //! A peer that WRITEs what it likes into the memory it was given, or tries to reach more: it ends its own link, with a reason, and
-//! every other link of the process goes on. (`hostile_ring` is the same on shared memory.) Where there is no device: ci/rdma.sh.
+//! every other link of the process goes on. (`hostile_ring` is the same on shared memory.) Runs in the guest of ci/rdma.sh.
 #![cfg(not(loom))]
 
 mod conformance;
@@ -84,7 +84,7 @@ fn word(length: u64) -> [u8; 8] {
 
 #[test]
 fn impossible_lengths_are_a_protocol_fault_of_this_link_alone() {
-    if !rdma::usable() {
+    if !rdma::in_guest() {
         return;
     }
     let mut bystanders = Bystanders::new();
@@ -101,7 +101,7 @@ fn impossible_lengths_are_a_protocol_fault_of_this_link_alone() {
 
 #[test]
 fn impossible_credits_are_a_protocol_fault_of_this_link_alone() {
-    if !rdma::usable() {
+    if !rdma::in_guest() {
         return;
     }
     let mut bystanders = Bystanders::new();
@@ -126,7 +126,7 @@ fn impossible_credits_are_a_protocol_fault_of_this_link_alone() {
 
 #[test]
 fn impossible_signals_are_a_protocol_fault_of_this_link_alone() {
-    if !rdma::usable() {
+    if !rdma::in_guest() {
         return;
     }
     let mut bystanders = Bystanders::new();
@@ -143,7 +143,7 @@ fn impossible_signals_are_a_protocol_fault_of_this_link_alone() {
 /// Words, credits, signals and plain rubbish, anywhere in what the peer was given.
 #[test]
 fn whatever_a_peer_writes_is_a_frame_in_bounds_or_an_end() {
-    if !rdma::usable() {
+    if !rdma::in_guest() {
         return;
     }
     let mut bystanders = Bystanders::new();
@@ -183,7 +183,7 @@ fn whatever_a_peer_writes_is_a_frame_in_bounds_or_an_end() {
 
 #[test]
 fn memory_that_was_not_offered_cannot_be_reached() {
-    if !rdma::usable() {
+    if !rdma::in_guest() {
         return;
     }
     let mut bystanders = Bystanders::new();
@@ -218,7 +218,7 @@ fn memory_that_was_not_offered_cannot_be_reached() {
 
 #[test]
 fn a_flood_of_signals_fills_the_receives_and_harms_nobody() {
-    if !rdma::usable() {
+    if !rdma::in_guest() {
         return;
     }
     let mut bystanders = Bystanders::new();
@@ -234,7 +234,7 @@ fn a_flood_of_signals_fills_the_receives_and_harms_nobody() {
 
 #[test]
 fn a_queue_pair_that_fails_is_named_within_its_deadline() {
-    if !rdma::usable() {
+    if !rdma::in_guest() {
         return;
     }
     // The peer's: its device answers no more, though its process lives and holds the socket.

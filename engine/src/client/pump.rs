@@ -22,6 +22,9 @@ const ROUNDS_PER_CLOCK: u32 = 32;
 /// Over links with planned faults, requests that are unanswered for so long are sent again.
 const RESEND_AFTER: Duration = Duration::from_millis(20);
 
+/// One attempt to replace a link may take so long: connecting and the handshake are four round trips, on slow networks 100 ms.
+const DIAL_PATIENCE: Duration = Duration::from_millis(200);
+
 /// How a worker deals with links that break or lose frames.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mending {
@@ -214,7 +217,7 @@ impl Pump {
             broken.next_try = now + self.mending.retry_every;
             let peer = broken.peer;
             let dialer = self.dialer.as_ref().filter(|_| broken.can_mend);
-            match dialer.map(|dialer| dialer.dial(peer.0, now + self.mending.retry_every)) {
+            match dialer.map(|dialer| dialer.dial(peer.0, now + DIAL_PATIENCE)) {
                 Some(Ok((link, _))) => {
                     self.links.install(peer, link).map_err(NodeError::os("watching a link"))?;
                     self.core.resend(peer, &mut self.links);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Once, OnceLock};
 
 use keyrange_transport::verbs::{Device, Selection};
 
-/// Set where a device must be there: then its absence is a failure.
+/// Set in the guest of ci/rdma.sh, where a device must be there: its absence is a failure.
 const REQUIRED: &str = "KEYRANGE_TEST_VERBS";
 
 /// The device all tests of a process share.
@@ -26,4 +26,20 @@ pub fn usable() -> bool {
         std::io::stderr().write_all(line.as_bytes()).unwrap();
     });
     false
+}
+
+/// True in the guest of ci/rdma.sh: its device is Soft-RoCE with an address of IPv4 on port 1, and its interfaces may be broken.
+pub fn in_guest() -> bool {
+    static SAID: Once = Once::new();
+    if !usable() {
+        return false;
+    }
+    let in_guest = std::env::var_os(REQUIRED).is_some();
+    if !in_guest {
+        SAID.call_once(|| {
+            let line = format!("skipped: {REQUIRED} is not set: this is not the guest of ci/rdma.sh\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+        });
+    }
+    in_guest
 }

@@ -18,8 +18,10 @@ pub struct Facts {
     pub host: HostFingerprint,
     /// Its RDMA port: what its packets travel in, or why there is none.
     pub verbs: Result<Port, String>,
-    /// Whether the two shall try a link over verbs. Both must have said so.
-    pub may_try_verbs: bool,
+    /// Whether the carrier wished for may be verbs.
+    pub may_be_verbs: bool,
+    /// Whether it must be, also on one host.
+    pub must_be_verbs: bool,
 }
 
 /// An RDMA port that was opened.
@@ -42,7 +44,8 @@ impl Facts {
             version: env!("CARGO_PKG_VERSION").into(),
             host: HostFingerprint::of_this_process(),
             verbs: port.map_err(|error| error.to_string()),
-            may_try_verbs: matches!(carrier, CarrierWish::Auto | CarrierWish::Verbs),
+            may_be_verbs: matches!(carrier, CarrierWish::Auto | CarrierWish::Verbs),
+            must_be_verbs: carrier == CarrierWish::Verbs,
         }
     }
 
@@ -51,10 +54,11 @@ impl Facts {
     }
 }
 
-/// Whether both have what a link over verbs takes, and nobody was told to do without.
+/// Whether a job would use verbs between the two, so that a link is to be tried. Both sides come to the same answer.
 pub fn shall_try_verbs(mine: &Facts, theirs: &Facts) -> bool {
     let fits = mine.link_layer().is_some() && mine.link_layer() == theirs.link_layer();
-    fits && mine.may_try_verbs && theirs.may_try_verbs
+    let apart = mine.host != theirs.host || mine.must_be_verbs || theirs.must_be_verbs;
+    fits && apart && mine.may_be_verbs && theirs.may_be_verbs
 }
 
 /// Releases, and the carrier of a worker here and a server there that listens at `address`.
@@ -116,7 +120,8 @@ mod tests {
             verbs: verbs
                 .map(|layer| Port { link_layer: layer.into(), name: "mlx5_0 port 1".into() })
                 .map_err(Into::into),
-            may_try_verbs: true,
+            may_be_verbs: true,
+            must_be_verbs: false,
         }
     }
 
@@ -133,6 +138,8 @@ mod tests {
         let far = facts("b", Ok("Ethernet"));
         assert!(carrier(CarrierWish::Auto, &ethernet, &far).found.starts_with("verbs"));
         assert!(shall_try_verbs(&ethernet, &far) && !shall_try_verbs(&ethernet, &none));
+        assert!(!shall_try_verbs(&ethernet, &ethernet));
+        assert!(shall_try_verbs(&Facts { must_be_verbs: true, ..ethernet.clone() }, &ethernet));
         assert!(!shall_try_verbs(&ethernet, &facts("b", Ok("InfiniBand"))));
         let tcp = carrier(CarrierWish::Auto, &ethernet, &none);
         assert_eq!((tcp.severity, tcp.found.as_str()), (Severity::Fine, "tcp: another host, RDMA only here"));

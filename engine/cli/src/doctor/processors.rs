@@ -14,8 +14,12 @@ pub fn examine() -> Vec<Finding> {
         judge_cores(usable, online, cgroup::limits().processors),
         judge_nodes(line("/sys/devices/system/node/online").as_deref()),
         judge_instructions(isa::current()),
-        judge_clock(line("/sys/devices/system/clocksource/clocksource0/current_clocksource").as_deref()),
+        judge_clock(clock("current_clocksource").as_deref(), clock("available_clocksource").as_deref()),
     ]
+}
+
+fn clock(file: &str) -> Option<String> {
+    line(format!("/sys/devices/system/clocksource/clocksource0/{file}"))
 }
 
 fn judge_cores(usable: u32, online: u32, quota: Option<f64>) -> Finding {
@@ -57,15 +61,21 @@ fn judge_instructions(isa: Isa) -> Finding {
     Finding::fine(AREA, isa.to_string())
 }
 
-fn judge_clock(source: Option<&str>) -> Finding {
+fn judge_clock(source: Option<&str>, available: Option<&str>) -> Finding {
     const AREA: &str = "clock";
+    let slow = |source: &str| {
+        let offered = available.unwrap_or_default().split_whitespace().any(|clock| clock == "tsc");
+        let mend = if offered {
+            "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource (as root)"
+        } else {
+            "the kernel does not trust this processor's counter: boot with tsc=reliable, or give the virtual machine the host's \
+             processor (-cpu host)"
+        };
+        let found = format!("{source}: each reading is a system call of a microsecond");
+        Finding::new(AREA, Severity::Warning, found, mend)
+    };
     match source {
-        Some(source @ ("hpet" | "acpi_pm" | "jiffies" | "pit" | "refined-jiffies")) => Finding::new(
-            AREA,
-            Severity::Warning,
-            format!("{source}: each reading is a system call of a microsecond"),
-            "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource (as root), or boot with tsc=reliable",
-        ),
+        Some(source @ ("hpet" | "acpi_pm" | "jiffies" | "pit" | "refined-jiffies")) => slow(source),
         other => Finding::fine(AREA, other.unwrap_or("unknown")),
     }
 }
@@ -85,8 +95,12 @@ mod tests {
 
     #[test]
     fn a_slow_clock_and_several_nodes_are_told() {
-        assert_eq!(judge_clock(Some("acpi_pm")).severity, Severity::Warning);
-        assert_eq!(judge_clock(Some("tsc")).severity, Severity::Fine);
+        assert_eq!(judge_clock(Some("tsc"), None).severity, Severity::Fine);
+        let slow = judge_clock(Some("hpet"), Some("tsc hpet acpi_pm"));
+        assert_eq!(slow.severity, Severity::Warning);
+        assert!(slow.mend.unwrap().contains("echo tsc"));
+        let untrusted = judge_clock(Some("acpi_pm"), Some("acpi_pm"));
+        assert!(untrusted.mend.unwrap().contains("tsc=reliable"));
         assert!(judge_nodes(Some("0-1")).mend.unwrap().contains("numactl"));
         assert_eq!(judge_nodes(Some("0")).mend, None);
     }

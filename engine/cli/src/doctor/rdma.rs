@@ -3,7 +3,12 @@
 use keyrange_transport::verbs::sysfs::{Port, ports};
 use keyrange_transport::verbs::{Device, LinkLayer, Selection, VerbsError};
 
-use super::{Finding, Severity};
+use super::{Finding, Severity, line};
+
+const AREA: &str = "RDMA";
+
+/// The largest packet of RDMA there is.
+const PACKET_BYTES_MAX: u32 = 4096;
 
 /// True if a job may use RDMA here.
 pub fn may_matter(demanded: bool) -> bool {
@@ -14,12 +19,39 @@ pub fn may_matter(demanded: bool) -> bool {
 pub fn examine(demanded: bool) -> Vec<Finding> {
     let ports = ports();
     let mut findings: Vec<_> = ports.iter().map(judge_port).collect();
-    findings.push(judge_opening(Device::open(&Selection::default()).map(|d| describe(&d)), demanded, &ports));
+    findings.push(judge_opening(
+        Device::open(&Selection::default()).map(|d| judge_device(&d)),
+        demanded,
+        &ports,
+    ));
     findings
 }
 
-fn describe(device: &Device) -> String {
-    format!("{} port {}, {} bytes a packet", device.name(), device.port(), device.mtu_bytes())
+fn judge_device(device: &Device) -> Finding {
+    let folder = format!("/sys/class/infiniband/{}", device.name());
+    // Without several nodes, or on a device without a bus, the kernel says -1.
+    let node = line(format!("{folder}/device/numa_node")).filter(|node| node != "-1");
+    let place = node.map_or(String::new(), |node| format!(", at memory node {node}"));
+    let found = format!(
+        "usable: {} port {}, {} bytes a packet{place}",
+        device.name(),
+        device.port(),
+        device.mtu_bytes()
+    );
+    let card = line(format!("{folder}/ports/{}/gid_attrs/ndevs/0", device.port()));
+    judge_packets(found, device.link_layer(), device.mtu_bytes(), card.as_deref())
+}
+
+/// Large frames go faster in large packets; on Ethernet the interface's MTU decides.
+fn judge_packets(found: String, link_layer: LinkLayer, mtu_bytes: u32, card: Option<&str>) -> Finding {
+    if link_layer == LinkLayer::InfiniBand || mtu_bytes >= PACKET_BYTES_MAX {
+        return Finding::fine(AREA, found);
+    }
+    let card = card.unwrap_or("INTERFACE");
+    let mend = format!(
+        "for packets of {PACKET_BYTES_MAX} bytes, where the switches pass them: ip link set {card} mtu 4200 (as root, on all machines)"
+    );
+    Finding::new(AREA, Severity::Fine, found, mend)
 }
 
 fn judge_port(port: &Port) -> Finding {
@@ -51,9 +83,9 @@ fn judge_port(port: &Port) -> Finding {
 }
 
 /// A missing device matters only where it was demanded, or where the kernel has one.
-fn judge_opening(opened: Result<String, VerbsError>, demanded: bool, ports: &[Port]) -> Finding {
+fn judge_opening(opened: Result<Finding, VerbsError>, demanded: bool, ports: &[Port]) -> Finding {
     let error = match opened {
-        Ok(device) => return Finding::fine("RDMA", format!("usable: {device}")),
+        Ok(usable) => return usable,
         Err(error) => error,
     };
     let severity = match (demanded, ports.is_empty()) {
@@ -68,7 +100,7 @@ fn judge_opening(opened: Result<String, VerbsError>, demanded: bool, ports: &[Po
         (VerbsError::NoLibrary { .. }, true) => format!("{found}; and no device in /sys/class/infiniband"),
         _ => found.to_owned(),
     };
-    Finding::new("RDMA", severity, both, mend)
+    Finding::new(AREA, severity, both, mend)
 }
 
 #[cfg(test)]
@@ -95,6 +127,14 @@ mod tests {
         assert!(
             finding.found.contains("mlx5_0 port 1: DOWN") && finding.mend.unwrap().contains("ip link set")
         );
+    }
+
+    #[test]
+    fn small_packets_on_ethernet_can_be_mended() {
+        let mend = |layer, bytes| judge_packets(String::new(), layer, bytes, Some("eth0")).mend;
+        assert!(mend(LinkLayer::Ethernet, 1024).unwrap().contains("ip link set eth0 mtu 4200"));
+        assert_eq!(mend(LinkLayer::Ethernet, 4096), None);
+        assert_eq!(mend(LinkLayer::InfiniBand, 2048), None);
     }
 
     #[test]
