@@ -1,6 +1,6 @@
 //! The core itself: its settings, and the calls that submit tasks.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::pieces::{Body, What};
 use super::request::*;
 use super::session::Session;
 use super::tasks::Tasks;
+use crate::filter::Scratch;
 use crate::key_range::RangeMap;
 use crate::message::{Control, Element, Kind};
 use crate::session::{Outbox, PeerId};
@@ -60,6 +61,8 @@ pub struct WorkerCore {
     pub(super) has_strays: bool,
     /// No deadline passes before this.
     pub(super) deadline_hint_ns: u64,
+    /// The filtered answer at hand, undone.
+    pub(super) scratch: Scratch,
 }
 
 impl WorkerCore {
@@ -77,6 +80,7 @@ impl WorkerCore {
             now_ns: 0,
             has_strays: false,
             deadline_hint_ns: u64::MAX,
+            scratch: Scratch::default(),
         }
     }
 
@@ -214,6 +218,8 @@ impl WorkerCore {
             found: Vec::new(),
             replies: Vec::new(),
             callback: options.callback,
+            filters: options.filters,
+            coded: HashMap::new(),
         });
         self.check(&body)?;
         body.cut(&self.map, self.config.frame_bytes_max);

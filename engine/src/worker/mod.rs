@@ -11,13 +11,14 @@
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
-//! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
+//! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, `filtered.rs`, and `delay.rs` (bounded delay).
 
 mod arrays;
 mod check;
 mod core;
 mod delay;
 mod ending;
+mod filtered;
 mod pieces;
 mod receive;
 mod request;
