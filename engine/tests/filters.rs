@@ -19,7 +19,8 @@ fn options(filters: &Filters, time: u64) -> Options {
 }
 
 fn push(cluster: &mut Cluster, table: TableHandle, keys: &Keys, values: Vec<f32>, options: Options) {
-    let task = cluster.workers[0].push(table, keys.clone(), vec![values], options, &mut cluster.up[0]).unwrap();
+    let task =
+        cluster.workers[0].push(table, keys.clone(), vec![values], options, &mut cluster.up[0]).unwrap();
     cluster.wait(0, task).unwrap();
 }
 
@@ -123,7 +124,8 @@ fn a13_answers_that_are_lost_or_forgotten_cost_bytes_not_truth() {
         let out = &mut cluster.up[0];
         let mut tasks = Vec::new();
         for _ in 0..2 {
-            let task = cluster.workers[0].pull::<f32>(table, keys.clone(), vec![], options(&filters, time), out);
+            let task =
+                cluster.workers[0].pull::<f32>(table, keys.clone(), vec![], options(&filters, time), out);
             tasks.push(task.unwrap());
         }
         if time % 3 == 0 {
@@ -186,7 +188,9 @@ fn a16_lists_that_differ_in_one_key_anywhere_are_different_lists() {
         }
     }
     let at = |cluster: &mut Cluster, key| cluster.pull(0, table, &Keys::Range(KeyRange::one(key)))[0];
-    for (key, pushes) in [(9990, 5), (9991, 1), (9990 + (1 << 40), 1), (3001, 1), (5009, 1), (1, 1), (2574, 1), (20, 7)] {
+    for (key, pushes) in
+        [(9990, 5), (9991, 1), (9990 + (1 << 40), 1), (3001, 1), (5009, 1), (1, 1), (2574, 1), (20, 7)]
+    {
         assert_eq!(at(&mut cluster, key), 3.0 * pushes as f32, "key {key}");
     }
     // A list said to be known that never came is asked for, not guessed: the shard was replaced by an empty one.
@@ -195,7 +199,13 @@ fn a16_lists_that_differ_in_one_key_anywhere_are_different_lists() {
     std::mem::swap(&mut cluster.shards, &mut fresh.shards);
     let signed = {
         let out = &mut cluster.up[0];
-        let task = cluster.workers[0].push(table, lists[0].clone(), vec![vec![2f32; 1000]], options(&filters, 2), out);
+        let task = cluster.workers[0].push(
+            table,
+            lists[0].clone(),
+            vec![vec![2f32; 1000]],
+            options(&filters, 2),
+            out,
+        );
         (task.unwrap(), bytes(&cluster.up))
     };
     assert!(signed.1 < 64 + 64 + 4000 + 64);
@@ -214,7 +224,8 @@ fn a16_naming_lists_halves_what_u64_keys_and_f64_values_take() {
         let mut total = 0;
         for time in 1..=50 {
             let (out, values) = (&mut cluster.up[0], vec![vec![1f64; 4000]]);
-            let task = cluster.workers[0].push(table, keys.clone(), values, options(filters, time), out).unwrap();
+            let task =
+                cluster.workers[0].push(table, keys.clone(), values, options(filters, time), out).unwrap();
             total += bytes(&cluster.up);
             cluster.wait(0, task).unwrap();
         }
@@ -233,7 +244,8 @@ fn a17_pulls_that_are_nearly_all_zeros_shrink_twentyfold() {
     let mut cluster = Cluster::plain(1, 2);
     let table = cluster.create(&spec(StoreKind::Sparse));
     let keys = Keys::List(spread(20_000, 0));
-    let weights: Vec<f32> = (0..20_000).map(|at| if at % 20 == 7 { (at % 300) as f32 } else { 0.0 }).collect();
+    let weights: Vec<f32> =
+        (0..20_000).map(|at| if at % 20 == 7 { (at % 300) as f32 } else { 0.0 }).collect();
     push(&mut cluster, table, &keys, weights.clone(), Options::default());
     let plain = pulled_bytes(&mut cluster, table, &keys, Options::default());
     for text in ["zeros,f16,lz4", "zeros,fixed:1", "zeros,fixed:1,lz4"] {
@@ -281,7 +293,8 @@ fn a19_both_ways_of_a_push_pull_and_existing_keys_are_filtered() {
         let filters = self::filters("none", text);
         let out = &mut cluster.up[0];
         let existing = Keys::Existing(KeyRange::ALL);
-        let task = cluster.workers[0].pull::<f32>(table, existing, vec![], options(&filters, 1), out).unwrap();
+        let task =
+            cluster.workers[0].pull::<f32>(table, existing, vec![], options(&filters, 1), out).unwrap();
         let outcome = cluster.wait(0, task).unwrap();
         let Keys::List(list) = &keys else { unreachable!() };
         assert_eq!(outcome.keys, list.as_slice(), "{text}");
@@ -313,10 +326,14 @@ fn a19_what_was_coded_once_is_sent_again_as_it_was() {
     cluster.wait(0, first).unwrap();
     let second = submit(&mut cluster, 600.0, true);
     cluster.workers[0].poll(Duration::ZERO, &mut cluster.up[0]);
-    let sent: Vec<Vec<u8>> = cluster.up[0].frames.iter().map(|(_, frame)| frame.bytes()[64..].to_vec()).collect();
+    let sent: Vec<Vec<u8>> =
+        cluster.up[0].frames.iter().map(|(_, frame)| frame.bytes()[64..].to_vec()).collect();
     cluster.workers[0].resend(PeerId(0), &mut cluster.up[0]);
     let frames = &cluster.up[0].frames;
-    assert!(frames.len() == 2 && frames.iter().all(|(_, frame)| Frame::decode(frame.bytes()).unwrap().is_filtered()));
+    assert!(
+        frames.len() == 2
+            && frames.iter().all(|(_, frame)| Frame::decode(frame.bytes()).unwrap().is_filtered())
+    );
     assert!(frames[1].1.bytes()[64..].ends_with(&sent[0][sent[0].len() - 30..]));
     cluster.wait(0, second).unwrap();
     let total: f32 = cluster.pull(0, table, &keys).iter().sum();
@@ -350,14 +367,19 @@ fn a19_a_programs_own_filter_works_both_ways_and_an_unknown_one_is_refused() {
     let own = Filters { push: Some(push_chain), ..Filters::default() };
     push(&mut cluster, table, &keys, vec![8.0; 8], options(&own, 1));
     assert_eq!(cluster.pull(0, table, &keys), [0.0, 4.0, 4.0, 4.0, 0.0, 4.0, 4.0, 4.0]);
-    assert!(Chain::new(&chain("user:halve"), Direction::Push, 1).unwrap_err().to_string().contains("registered"));
+    assert!(
+        Chain::new(&chain("user:halve"), Direction::Push, 1).unwrap_err().to_string().contains("registered")
+    );
     // This shard's registry has no filters of its own.
     let filters = filters("none", "user:halve");
     let out = &mut cluster.up[0];
     let task = cluster.workers[0].pull::<f32>(table, keys, vec![], options(&filters, 1), out).unwrap();
     let refused = cluster.wait(0, task).unwrap_err();
     assert!(matches!(&refused, TaskError::Refused { code: RefusalCode::Filter, .. }), "{refused}");
-    assert!(refused.to_string().contains("user:halve") && refused.to_string().contains("worker 0"), "{refused}");
+    assert!(
+        refused.to_string().contains("user:halve") && refused.to_string().contains("worker 0"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -366,7 +388,9 @@ fn a19_chains_that_do_not_fit_the_request_are_refused_before_anything_is_sent() 
     let table = cluster.create(&spec(StoreKind::Sparse));
     let backwards = Filters { pull: filters("zeros", "none").push, ..Filters::default() };
     let existing = filters("none", "significant:1");
-    for (filters, keys) in [(backwards, Keys::Range(KeyRange::one(1))), (existing, Keys::Existing(KeyRange::ALL))] {
+    for (filters, keys) in
+        [(backwards, Keys::Range(KeyRange::one(1))), (existing, Keys::Existing(KeyRange::ALL))]
+    {
         let out = &mut cluster.up[0];
         let error = cluster.workers[0].pull::<f32>(table, keys, vec![], options(&filters, 1), out);
         assert!(matches!(error, Err(SubmitError::Filter(_))), "{error:?}");

@@ -46,11 +46,17 @@ fn rows_that_are_there_come_back_where_they_were() {
     presence_round_trip::<f64>();
 }
 
+type Round<T> = Box<dyn Fn(&[T], u64) -> Vec<T>>;
+type Step = Box<dyn Fn(f64) -> f64>;
+type Encode<T> = fn(&[T], Seed, &mut [u8]);
+type Decode<T> = fn(&[u8], &mut [T]);
+type TwoBytes<T> = (&'static str, Encode<T>, Decode<T>, Step);
+
 /// One quantiser: encodes with a seed, decodes, and tells the step at a value.
 struct Quantiser<T> {
     name: String,
-    round: Box<dyn Fn(&[T], u64) -> Vec<T>>,
-    step: Box<dyn Fn(f64) -> f64>,
+    round: Round<T>,
+    step: Step,
     low: f64,
     high: f64,
 }
@@ -69,12 +75,15 @@ fn quantisers<T: Real>() -> Vec<Quantiser<T>> {
         let name = format!("fixed:{bytes}");
         all.push(Quantiser { name, round: Box::new(round), step: Box::new(move |_| step), low, high });
     }
-    type Encode<T> = fn(&[T], Seed, &mut [u8]);
-    type Decode<T> = fn(&[u8], &mut [T]);
     let exponent = |x: f64| x.abs().log2().floor() as i32;
-    let two_bytes: [(&str, Encode<T>, Decode<T>, Box<dyn Fn(f64) -> f64>); 3] = [
+    let two_bytes: [TwoBytes<T>; 3] = [
         ("q2.13", quantise::q2x13_encode, quantise::q2x13_decode, Box::new(|_| 1.0 / 8192.0)),
-        ("f16", quantise::f16_encode, quantise::f16_decode, Box::new(move |x| 2f64.powi(exponent(x).max(-14) - 10))),
+        (
+            "f16",
+            quantise::f16_encode,
+            quantise::f16_decode,
+            Box::new(move |x| 2f64.powi(exponent(x).max(-14) - 10)),
+        ),
         ("bf16", quantise::bf16_encode, quantise::bf16_decode, Box::new(move |x| 2f64.powi(exponent(x) - 7))),
     ];
     for (name, encode, decode, step) in two_bytes {
@@ -98,7 +107,7 @@ fn bias<T: Real>() {
             let x = T::from_f64(if name.starts_with("fixed") { *low } else { 1.0 } + fraction * step(1.0));
             let (mut sum, draws) = (0.0, 2_500_000);
             for seed in 0..draws / 50_000 {
-                let back = round(&vec![x; 50_000], seed as u64);
+                let back = round(&[x; 50_000], seed as u64);
                 sum += back.iter().map(|y| y.to_f64() - x.to_f64()).sum::<f64>();
             }
             let bias = sum / draws as f64 / step(x.to_f64());
@@ -133,7 +142,9 @@ fn a18_every_path_gives_the_same_codes() {
     let mut random = Seeded(11);
     let values: Vec<f32> = random.numbers(3000);
     for quantiser in quantisers::<f32>() {
-        let bits = |isa| isa::with(isa, || (quantiser.round)(&values, 5)).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let bits = |isa| {
+            isa::with(isa, || (quantiser.round)(&values, 5)).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
         let expected = bits(isa::Isa::Scalar);
         for path in isa::available() {
             assert!(bits(path) == expected, "{} on {path}", quantiser.name);

@@ -105,7 +105,8 @@ impl Code {
             Code::Q2x13 => quantise::q2x13_decode(bytes, values),
             _ => {
                 let (range, codes) = bytes.split_at(RANGE_BYTES);
-                let number = |at: usize| range[at..].first_chunk().map_or(0.0, |&bytes| f64::from_le_bytes(bytes));
+                let number =
+                    |at: usize| range[at..].first_chunk().map_or(0.0, |&bytes| f64::from_le_bytes(bytes));
                 quantise::fixed_decode(codes, self.value_bytes::<V>(), number(0), number(8), values);
             }
         }

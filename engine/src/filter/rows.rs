@@ -205,7 +205,7 @@ fn within<V: Element>(x: V, bound: V) -> bool {
 /// The bitmap of all of `rows` rows.
 pub(super) fn all(rows: usize) -> Vec<u64> {
     let mut bitmap = vec![u64::MAX; presence::words(rows)];
-    if let (Some(last), true) = (bitmap.last_mut(), rows % 64 != 0) {
+    if let (Some(last), true) = (bitmap.last_mut(), !rows.is_multiple_of(64)) {
         *last = (1 << (rows % 64)) - 1;
     }
     bitmap
@@ -213,11 +213,7 @@ pub(super) fn all(rows: usize) -> Vec<u64> {
 
 impl Chain {
     /// Runs the filters that work on rows, in order.
-    pub(super) fn run_rows<'a, V: Element>(
-        &self,
-        out: &Outgoing<'a, V>,
-        state: &mut State,
-    ) -> Work<'a, V> {
+    pub(super) fn run_rows<'a, V: Element>(&self, out: &Outgoing<'a, V>, state: &mut State) -> Work<'a, V> {
         let mut work = Work::new(out);
         for (at, filter) in self.spec().filters.iter().enumerate() {
             if filter.stage() != Some(Stage::Rows) || work.rows == 0 {

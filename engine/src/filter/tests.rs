@@ -14,8 +14,19 @@ const FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// Every builtin filter that works without a stream, with parameters that make it do something.
 const WORDS: [&str; 13] = [
-    "key-cache", "zeros", "significant:0.5", "skip:0.5", "noise:0.1", "frequency:2:64x2", "bloom:64x2", "fixed:1",
-    "fixed:2", "fixed:3", "q2.13", "f16", "lz4",
+    "key-cache",
+    "zeros",
+    "significant:0.5",
+    "skip:0.5",
+    "noise:0.1",
+    "frequency:2:64x2",
+    "bloom:64x2",
+    "fixed:1",
+    "fixed:2",
+    "fixed:3",
+    "q2.13",
+    "f16",
+    "lz4",
 ];
 
 fn random_chain(random: &mut StdRng) -> ChainSpec {
@@ -54,11 +65,20 @@ fn framed(header: &Header, write: impl FnOnce(&mut [u8]), bytes: usize) -> Buffe
 fn round_trip<V: Element + Debug>(random: &mut StdRng, scratch: &mut Scratch) -> bool {
     let spec = random_chain(random);
     let chain = Chain::new(&spec, Direction::Push, random.random()).unwrap();
-    let (rows, width, parts) = (random.random_range(1..150), random.random_range(1..4), random.random_range(1..3));
+    let (rows, width, parts) =
+        (random.random_range(1..150), random.random_range(1..4), random.random_range(1..3));
     let values: Vec<Vec<V>> = (0..parts).map(|_| random_values(random, rows * width)).collect();
     let arrays: Vec<&[V]> = values.iter().map(Vec::as_slice).collect();
     let keys: Vec<u64> = (0..rows as u64).map(|row| row * 3).collect();
-    let out = Outgoing { table: 1, time: 2, width, keys: RowKeys::List(&keys), arrays: &arrays, seed: 7, stream: None };
+    let out = Outgoing {
+        table: 1,
+        time: 2,
+        width,
+        keys: RowKeys::List(&keys),
+        arrays: &arrays,
+        seed: 7,
+        stream: None,
+    };
     let key_bytes: &[u8] = bytemuck::cast_slice(&keys);
     let Some(parcel) = chain.parcel(&out, key_bytes, None) else {
         assert!(spec.of(Stage::Rows).all(FilterSpec::is_lossless), "{spec}");
@@ -98,7 +118,9 @@ fn check<V: Element + Debug>(spec: &ChainSpec, sent: &[V], got: &[V]) {
     let noise = spec.filters.iter().any(|filter| matches!(filter, FilterSpec::Noise { .. }));
     let drops = spec.of(Stage::Rows).any(|filter| !filter.is_lossless());
     let step = match spec.of(Stage::Codes).next() {
-        Some(FilterSpec::Fixed { bytes }) => 15.1 / f64::from(keyrange_kernels::quantise::fixed_top(usize::from(*bytes))),
+        Some(FilterSpec::Fixed { bytes }) => {
+            15.1 / f64::from(keyrange_kernels::quantise::fixed_top(usize::from(*bytes)))
+        }
         Some(FilterSpec::Q2x13) => 1.0 / 8192.0,
         Some(_) => 1.0 / 128.0,
         None => 1e-6,
@@ -131,7 +153,15 @@ fn a19_damaged_bodies_end_in_errors_or_in_other_values() {
     for chain in ["zeros", "zeros,fixed:2", "zeros,lz4", "f16,lz4", "fixed:3", "zeros,bf16,lz4"] {
         let chain = Chain::new(&chain.parse().unwrap(), Direction::Push, 1).unwrap();
         let arrays = [values.as_slice()];
-        let out = Outgoing { table: 1, time: 1, width: 1, keys: RowKeys::From(0), arrays: &arrays, seed: 1, stream: None };
+        let out = Outgoing {
+            table: 1,
+            time: 1,
+            width: 1,
+            keys: RowKeys::From(0),
+            arrays: &arrays,
+            seed: 1,
+            stream: None,
+        };
         let wish = Wish { seed: 1, stream: 2, number: 3, whole: true, chain: "lz4".to_owned() };
         let parcel = chain.parcel(&out, &[], Some(&wish)).unwrap();
         let mut bytes = vec![0; parcel.bytes(&[])];
@@ -151,7 +181,8 @@ fn a19_damaged_bodies_end_in_errors_or_in_other_values() {
                 let at = random.random_range(0..damaged.len());
                 damaged[at] = random.random();
             }
-            damaged.truncate(damaged.len() - random.random_range(0..2) * random.random_range(0..damaged.len()));
+            damaged
+                .truncate(damaged.len() - random.random_range(0..2) * random.random_range(0..damaged.len()));
             let frame = framed(&header, |into| into.copy_from_slice(&damaged), damaged.len());
             let frame = Frame::decode(frame.bytes()).unwrap();
             let context = Context { width: 1, frame_bytes_max: FRAME_BYTES_MAX, pull: None };
@@ -186,7 +217,19 @@ fn a19_words_are_read_as_they_are_written_and_nonsense_is_refused_with_a_reason(
         let error = chain.parse::<ChainSpec>().unwrap().check(direction).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains(chain.split(',').next().unwrap()), "{error}");
     }
-    for word in ["kkt", "zip", "fixed:4", "fixed", "skip:0", "skip:nan", "significant:-1", "frequency:0", "bloom:3x1", "f16:2", "user"] {
+    for word in [
+        "kkt",
+        "zip",
+        "fixed:4",
+        "fixed",
+        "skip:0",
+        "skip:nan",
+        "significant:-1",
+        "frequency:0",
+        "bloom:3x1",
+        "f16:2",
+        "user",
+    ] {
         assert!(!word.parse::<FilterSpec>().unwrap_err().to_string().is_empty(), "{word}");
     }
 }

@@ -62,7 +62,12 @@ pub(crate) struct Parcel {
 impl Parcel {
     /// Descriptor and wish around `coded`, keys and codes packed if a sampler is given and it pays
     /// (with whether it was asked already).
-    pub fn new(coded: Coded, keys: &[u8], wish: Option<&Wish>, sampler: Option<(&mut Sampler, bool)>) -> Parcel {
+    pub fn new(
+        coded: Coded,
+        keys: &[u8],
+        wish: Option<&Wish>,
+        sampler: Option<(&mut Sampler, bool)>,
+    ) -> Parcel {
         let packed = sampler.and_then(|(sampler, is_sampled)| pack(&coded, keys, sampler, is_sampled));
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         let flags = flag(coded.has_bitmap, BITMAP)
@@ -142,7 +147,8 @@ impl Wish {
 
     pub(super) fn read(bytes: &[u8]) -> Result<Wish, FilterError> {
         let got = bytes.len();
-        let wrong = || FilterError::Length { what: "the chain wanted for the answer", expected: WISH_BYTES, got };
+        let wrong =
+            || FilterError::Length { what: "the chain wanted for the answer", expected: WISH_BYTES, got };
         if got > WISH_BYTES + TEXT_BYTES_MAX {
             return Err(wrong());
         }

@@ -249,7 +249,12 @@ impl ShardCore {
 
     /// Takes in a checked plain request of a worker in session.
     #[inline]
-    pub(super) fn admit(&mut self, from: PeerId, frame: &Frame<'_>, out: &mut dyn Outbox) -> Result<(), PeerFault> {
+    pub(super) fn admit(
+        &mut self,
+        from: PeerId,
+        frame: &Frame<'_>,
+        out: &mut dyn Outbox,
+    ) -> Result<(), PeerFault> {
         let header = &frame.header;
         let Some(Some(session)) = self.sessions.get(from.0 as usize) else {
             return Err(PeerFault::NoSession { peer: from.0 });

@@ -10,8 +10,8 @@ use super::replies::{Sender, write_rows};
 use super::requests::{Refusal, Stop};
 use super::tables::TableSlot;
 use crate::filter::{
-    Chain, ChainSpec, Context, FilterError, FilterRegistry, Outgoing, RowKeys, Scratch,
-    Wish, plain_bytes_max, undo,
+    Chain, ChainSpec, Context, FilterError, FilterRegistry, Outgoing, RowKeys, Scratch, Wish,
+    plain_bytes_max, undo,
 };
 use crate::key_range::Key;
 use crate::message::{Element, Flags, Frame, Header, RefusalCode, compose_bytes};
@@ -41,7 +41,13 @@ pub(super) struct Ready {
 
 impl ReplyFilters {
     /// Notes what the answer to `sequence` is to go through. Of numbers further back than `window` nobody waits any more.
-    fn wish(&mut self, sequence: u64, wish: Wish, window: u64, users: &FilterRegistry) -> Result<(), FilterError> {
+    fn wish(
+        &mut self,
+        sequence: u64,
+        wish: Wish,
+        window: u64,
+        users: &FilterRegistry,
+    ) -> Result<(), FilterError> {
         let known = self.chains.iter().find(|(text, _)| *text == wish.chain);
         let chain = match known {
             Some((_, chain)) => Arc::clone(chain),

@@ -173,7 +173,12 @@ impl Sender<'_> {
     }
 
     /// Sends a coded answer, or keeps it as it is until there is room.
-    fn send_or_keep(&mut self, ready: Ready, reply: &mut Reply, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+    fn send_or_keep(
+        &mut self,
+        ready: Ready,
+        reply: &mut Reply,
+        out: &mut dyn Outbox,
+    ) -> Result<(), OutboxError> {
         self.send_ready(&ready, out).inspect_err(|_| *reply = Reply::Ready(Box::new(ready)))
     }
 

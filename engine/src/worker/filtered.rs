@@ -6,12 +6,10 @@ use super::pieces::{Body, Piece, PieceKeys, What};
 use super::request::{Keys, PeerFault, SubmitError, TaskError, TaskId};
 use super::send::send_keys;
 use crate::filter::{
-    Chain, Coded, Context, Direction, FilterError, Outgoing, Parcel, RowKeys, Scratch, StreamName, TEXT_BYTES_MAX,
-    Wish, undo,
+    Chain, Coded, Context, Direction, FilterError, Outgoing, Parcel, RowKeys, Scratch, StreamName,
+    TEXT_BYTES_MAX, Wish, undo,
 };
-use crate::message::{
-    Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header,
-};
+use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
 use crate::session::{Outbox, OutboxError, PeerId};
 
 use keyrange_transport::link::WORD_BYTES;
@@ -19,7 +17,8 @@ use keyrange_transport::link::WORD_BYTES;
 impl Body {
     /// The chain that the pushed values go through, if it does anything to them.
     fn push_chain(&self) -> Option<&Chain> {
-        let chain = self.filters.push.as_deref().filter(|_| self.kind != Kind::Pull && !self.parts.is_empty());
+        let chain =
+            self.filters.push.as_deref().filter(|_| self.kind != Kind::Pull && !self.parts.is_empty());
         chain.filter(|chain| chain.touches_values())
     }
 
@@ -33,7 +32,8 @@ impl Body {
     #[inline]
     pub fn is_filtered(&self) -> bool {
         let any = self.filters.push.is_some() || self.filters.pull.is_some();
-        any && matches!(self.what, What::Keys(_)) && (self.push_chain().is_some() || self.pull_chain().is_some())
+        any && matches!(self.what, What::Keys(_))
+            && (self.push_chain().is_some() || self.pull_chain().is_some())
     }
 
     /// Whether the chains fit the request.
@@ -47,7 +47,10 @@ impl Body {
             }
             let text = chain.spec().to_string();
             if text.len() > TEXT_BYTES_MAX {
-                return wrong(format!("expected a chain of at most {TEXT_BYTES_MAX} bytes, got {}", text.len()));
+                return wrong(format!(
+                    "expected a chain of at most {TEXT_BYTES_MAX} bytes, got {}",
+                    text.len()
+                ));
             }
         }
         let existing = matches!(self.what, What::Keys(Keys::Existing(_)));
@@ -84,7 +87,9 @@ impl Body {
 fn stream_name(body: &Body, piece: &Piece) -> Option<StreamName> {
     let keys = match piece.keys {
         PieceKeys::Slice { signature, .. } => signature,
-        PieceKeys::Contiguous { .. } => u128::from(piece.range.first()) << 64 | u128::from(piece.range.last()),
+        PieceKeys::Contiguous { .. } => {
+            u128::from(piece.range.first()) << 64 | u128::from(piece.range.last())
+        }
         PieceKeys::Existing | PieceKeys::None => return None,
     };
     Some((piece.shard, body.table.id, keys))
@@ -133,7 +138,9 @@ impl WorkerCore {
         cached: Option<u128>,
         out: &mut dyn Outbox,
     ) -> Result<(), OutboxError> {
-        let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_deref_mut()) else { return Ok(()) };
+        let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_deref_mut()) else {
+            return Ok(());
+        };
         // What was coded before and found no room, or may be asked for again: filters that remember code only once.
         let coded = body.coded.remove(&index);
         let body = &*body;
@@ -161,7 +168,11 @@ impl WorkerCore {
                     width,
                     keys: if keys.is_empty() { RowKeys::From(header.first) } else { RowKeys::List(keys) },
                     arrays,
-                    seed: chain.request_seed(chain.seed() ^ u64::from(piece.shard), header.sender, header.sequence),
+                    seed: chain.request_seed(
+                        chain.seed() ^ u64::from(piece.shard),
+                        header.sender,
+                        header.sequence,
+                    ),
                     stream: None,
                 })
             });
@@ -195,9 +206,9 @@ impl WorkerCore {
         let mut scratch = std::mem::take(&mut self.scratch);
         let undone = self.undo_answer(shard, frame, &mut scratch);
         let result = match undone {
-            Ok(()) => {
-                Frame::decode(scratch.frame()).map_err(PeerFault::from).and_then(|plain| self.values(shard, &plain, false))
-            }
+            Ok(()) => Frame::decode(scratch.frame())
+                .map_err(PeerFault::from)
+                .and_then(|plain| self.values(shard, &plain, false)),
             Err(Some(FilterError::Follows { .. })) => {
                 // The same pull again, for everything.
                 self.sessions[shard].again.push_back(sequence);
@@ -231,8 +242,8 @@ impl WorkerCore {
         let unasked = FilterError::Kind { value_type: header.value_type, kind: header.kind };
         let Some(chain) = body.pull_chain() else { return Err(Some(unasked)) };
         let piece = &body.pieces[piece];
-        if header.value_type != body.table.value_type || piece.rows().len() != header.key_count as usize
-            && !matches!(piece.keys, PieceKeys::Existing)
+        if header.value_type != body.table.value_type
+            || piece.rows().len() != header.key_count as usize && !matches!(piece.keys, PieceKeys::Existing)
         {
             return Err(Some(unasked));
         }

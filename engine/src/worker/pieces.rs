@@ -90,7 +90,8 @@ impl Body {
 
     /// Cuts the task over `map`; frames stay within `frame_bytes_max`.
     pub fn cut(&mut self, map: &RangeMap, frame_bytes_max: usize) {
-        let frame_bytes_max = if self.is_filtered() { plain_bytes_max(frame_bytes_max) } else { frame_bytes_max };
+        let frame_bytes_max =
+            if self.is_filtered() { plain_bytes_max(frame_bytes_max) } else { frame_bytes_max };
         let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
         let arrays = self.parts.len().max(1);
         let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);
