@@ -92,6 +92,7 @@ fn serve(address: &str) -> Result<(), Failure> {
         shards: 1,
         listen: vec!["tcp:127.0.0.1:0".parse()?],
         carrier: CarrierWish::Shm,
+        verbs: Default::default(),
         cores: vec![SERVER_CORE],
         functions: Arc::new(Registry::with_builtins()),
     };
@@ -108,9 +109,9 @@ struct RustWorker {
 impl RustWorker {
     fn connect(address: &Address) -> Result<RustWorker, Failure> {
         let (membership, carrier) = (membership(address), CarrierWish::Shm);
-        let mending = Mending::default();
+        let (verbs, mending) = (Default::default(), Mending::default());
         let mut worker =
-            connect_worker(&WorkerConfig { membership, carrier, core: Some(WORKER_CORE), mending })?;
+            connect_worker(&WorkerConfig { membership, carrier, verbs, core: Some(WORKER_CORE), mending })?;
         // As kr_table_spec_init() has it.
         let table = worker.create_table(
             &TableSpec {

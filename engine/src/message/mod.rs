@@ -33,6 +33,8 @@
 //!     8 u64 offset   first byte, from the slab's beginning
 //!    16 u64 bytes    exactly key_count x width values
 //!
+//! the same with FILTERED: see the byte table of [`crate::filter`]
+//!
 //! a clocked table (its workers' clocks are counted per key range)
 //! Push    time: the worker's clock from now on for all keys of first..=last, whose increments are `key_count` of them
 //! Pull    with AFTER_TIME: answer when no worker's clock is below `time`

@@ -12,11 +12,12 @@
 //!
 //! Read `core.rs`, `requests.rs` (immediate), `updates.rs` (aggregated), `clocked.rs` with
 //! `streams.rs` (clocked), `replies.rs`, then `key_cache.rs`, `tables.rs`,
-//! `lent.rs` and `buffers.rs`.
+//! `lent.rs`, `filtered.rs` and `buffers.rs`.
 
 pub(crate) mod buffers;
 mod clocked;
 mod core;
+mod filtered;
 mod key_cache;
 mod lent;
 mod replies;

@@ -1,6 +1,6 @@
 //! The core itself: its settings, and the calls that submit tasks.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::request::*;
 use super::rows::Followed;
 use super::session::Session;
 use super::tasks::Tasks;
+use crate::filter::Scratch;
 use crate::key_range::RangeMap;
 use crate::message::{Control, Element, Kind};
 use crate::session::{Outbox, PeerId};
@@ -68,6 +69,8 @@ pub struct WorkerCore {
     pub(super) followed: Vec<Followed>,
     /// Links replaced: what was on them unasked is lost.
     pub(super) links_replaced: u64,
+    /// The filtered answer at hand, undone.
+    pub(super) scratch: Scratch,
 }
 
 impl WorkerCore {
@@ -87,6 +90,7 @@ impl WorkerCore {
             deadline_hint_ns: u64::MAX,
             followed: Vec::new(),
             links_replaced: 0,
+            scratch: Scratch::default(),
         }
     }
 
@@ -244,6 +248,8 @@ impl WorkerCore {
             replies: Vec::new(),
             callback: options.callback,
             group: options.group,
+            filters: options.filters,
+            coded: HashMap::new(),
         });
         self.check(&body)?;
         if let Some(group) = options.group {

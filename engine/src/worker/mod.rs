@@ -11,8 +11,8 @@
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `call.rs`, `pieces.rs` (how it is cut), `session.rs` (what is
-//! under way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `send.rs`, `receive.rs`, `rows.rs` (what comes unasked), and
-//! `delay.rs` (bounded delay).
+//! under way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `send.rs`, `receive.rs`, `filtered.rs`, `rows.rs` (what comes
+//! unasked), and `delay.rs` (bounded delay).
 
 mod arrays;
 mod call;
@@ -20,6 +20,7 @@ mod check;
 mod core;
 mod delay;
 mod ending;
+mod filtered;
 mod group;
 mod pieces;
 mod receive;

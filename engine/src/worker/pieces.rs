@@ -1,5 +1,6 @@
 //! How a task is cut: one piece per message, at least one per shard it concerns.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use super::arrays::{Sink, Source};
 use super::call::Call;
 use super::group::Group;
 use super::request::{Callback, Keys, TableHandle, Target, TaskId};
+use crate::filter::{Coded, Filters, plain_bytes_max};
 use crate::key_list::{Cut, KeyList};
 use crate::key_range::{Key, KeyRange, RangeMap};
 use crate::message::{Chunk, Kind, Layout, Values, value_bytes};
@@ -31,6 +33,9 @@ pub(super) struct Body {
     pub callback: Option<Callback>,
     /// The group it is a sub-task of.
     pub group: Option<TaskId>,
+    pub filters: Filters,
+    /// By piece: what filters made of its values, where that may be needed again.
+    pub coded: HashMap<u32, Coded>,
 }
 
 /// What a task is about.
@@ -94,6 +99,8 @@ impl Body {
 
     /// Cuts the task over `map`; frames stay within `frame_bytes_max`.
     pub fn cut(&mut self, map: &RangeMap, frame_bytes_max: usize) {
+        let frame_bytes_max =
+            if self.is_filtered() { plain_bytes_max(frame_bytes_max) } else { frame_bytes_max };
         let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
         let arrays = self.parts.len().max(1);
         let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);

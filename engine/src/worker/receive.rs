@@ -43,7 +43,8 @@ impl WorkerCore {
                 }
                 Ok(())
             }
-            Kind::Values => self.values(shard, &frame),
+            Kind::Values if frame.is_filtered() => self.filtered_values(shard, &frame),
+            Kind::Values => self.values(shard, &frame, true),
             Kind::NeedKeys => {
                 self.need_keys(shard, sequence, out);
                 Ok(())
@@ -61,7 +62,7 @@ impl WorkerCore {
     }
 
     #[inline]
-    fn acknowledged(&mut self, shard: usize, sequence: u64) {
+    pub(super) fn acknowledged(&mut self, shard: usize, sequence: u64) {
         if let Some((task, _)) = self.sessions[shard].arrive(sequence) {
             self.piece_done(task);
         }
@@ -78,14 +79,14 @@ impl WorkerCore {
 
     /// The piece that the unanswered request `sequence` carries, with its task, unless that has ended: then its arrays
     /// are no longer ours.
-    fn piece_of(&mut self, shard: usize, sequence: u64) -> Option<(&mut Body, usize)> {
+    pub(super) fn piece_of(&mut self, shard: usize, sequence: u64) -> Option<(&mut Body, usize)> {
         let (task, flight) = self.sessions[shard].flight(sequence)?;
         let task = self.tasks.get_mut(task).filter(|task| task.state != TaskState::Finished)?;
         let body = task.body.as_deref_mut()?;
         ((flight.piece as usize) < body.pieces.len()).then_some((body, flight.piece as usize))
     }
 
-    fn values(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
+    pub(super) fn values(&mut self, shard: usize, frame: &Frame<'_>, as_sent: bool) -> Result<(), PeerFault> {
         let sequence = frame.header.sequence;
         let mut rest = None;
         if let Some((body, piece)) = self.piece_of(shard, sequence) {
@@ -94,6 +95,9 @@ impl WorkerCore {
                 _ => store_values(body, piece, frame),
             };
             stored.map_err(|text| PeerFault::Answer { sequence, text })?;
+            if as_sent {
+                body.count_answer(frame);
+            }
             if body.table.aggregation == Aggregation::Clocked {
                 let clock = frame.header.time;
                 body.clock = Some(body.clock.map_or(clock, |least| least.min(clock)));

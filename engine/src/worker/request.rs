@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::filter::Filters;
 use crate::key_list::KeyList;
 use crate::key_range::{Key, KeyRange};
 use crate::message::{DecodeError, Lent, RefusalCode, Values};
@@ -85,6 +86,8 @@ pub struct Options {
     pub deadline: Option<Duration>,
     /// Takes the end of the task instead of `take`.
     pub callback: Option<Callback>,
+    /// How keys and values travel; by default as they are, key lists by signature.
+    pub filters: Filters,
 }
 
 impl Options {
@@ -159,6 +162,14 @@ pub enum TaskError {
         shard: u32,
         /// What is known about it.
         reason: String,
+    },
+    /// The answer of a shard came through filters and cannot be undone.
+    #[error("the filters of shard {shard}'s answer: {text}")]
+    Filter {
+        /// Index of the shard.
+        shard: u32,
+        /// The filter, what was expected and what came.
+        text: String,
     },
     /// A task it was to follow failed.
     #[error("a task it waits for failed: {0}")]
@@ -250,6 +261,9 @@ pub enum SubmitError {
         /// What is wrong.
         text: String,
     },
+    /// A chain of filters does not fit the request.
+    #[error("filters: {0}")]
+    Filter(String),
     /// A row, a verb or its arguments do not fit into a frame.
     #[error("{what} of {got} bytes does not fit, at most {max}")]
     TooLarge {

@@ -4,9 +4,11 @@
 //! printed. Nothing is measured here that a job would do otherwise: the same links, the same servers.
 //!
 //! Read `options` (what can be asked), `limits` (what the machine can do), `turn` (what two sides do with a link), `peer`
-//! (the second process), then `carrier` (`perftest` prints it in another manner), `push_pull` (with `growth` over its reports) and `kernels`; `report` prints.
+//! (the second process), then `carrier` (`perftest` prints it in another manner), `push_pull` (with `growth` over its reports),
+//! `kernels` and `filters`; `report` prints.
 
 mod carrier;
+mod filters;
 mod growth;
 mod kernels;
 mod limits;
@@ -46,6 +48,8 @@ enum What {
     Growth(growth::GrowthArgs),
     /// The kernels by instruction set and size of the data, beside a copy (or a sum) of the same bytes
     Kernels(kernels::KernelsArgs),
+    /// Filter chains on one core: how much smaller values become, and what coding and undoing cost beside a copy
+    Filters(filters::FiltersArgs),
     /// The second process of a measurement
     #[command(hide = true)]
     Peer(peer::PeerArgs),
@@ -59,6 +63,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         What::PushPull(args) => push_pull::run(&args),
         What::Growth(args) => growth::run(&args),
         What::Kernels(args) => kernels::run(&args),
+        What::Filters(args) => filters::run(&args),
         What::Peer(args) => peer::serve(&args),
     }
 }

@@ -10,6 +10,7 @@ use keyrange_apps::matrix_factorization::FactorJob;
 use crate::failure::Failure;
 use crate::launch::{self, Launch};
 use crate::options::{Carrier, FaultArgs, SizeArgs, duration, positive};
+use crate::verbs_options::VerbsArgs;
 
 /// Options of `keyrange train matrix-factorization`.
 #[derive(Args)]
@@ -80,6 +81,9 @@ pub struct FactorArgs {
     #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
     carrier: Carrier,
 
+    #[command(flatten)]
+    verbs: VerbsArgs,
+
     /// Servers and workers as threads of this process instead of processes
     #[arg(long, env = "KEYRANGE_EMBEDDED")]
     embedded: bool,
@@ -94,12 +98,13 @@ pub struct FactorArgs {
 
 /// Trains.
 pub fn run(args: FactorArgs) -> anyhow::Result<()> {
-    super::train::check_carrier(args.embedded, args.carrier, args.fault)?;
+    super::train::check_carrier(args.embedded, args.carrier, &args.verbs, args.fault)?;
     let job = args.job()?;
     let launch = Launch {
         job: job.into(),
         size: args.size,
         carrier: args.carrier,
+        verbs: args.verbs,
         fault: args.fault,
         report: args.report,
         quiet: args.quiet,

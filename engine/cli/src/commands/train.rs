@@ -56,7 +56,12 @@ pub fn run(train: Train) -> anyhow::Result<()> {
 }
 
 /// Refuses ways to talk that threads, or this machine, do not have.
-pub fn check_carrier(embedded: bool, carrier: Carrier, fault: FaultArgs) -> anyhow::Result<()> {
+pub fn check_carrier(
+    embedded: bool,
+    carrier: Carrier,
+    verbs: &VerbsArgs,
+    fault: FaultArgs,
+) -> anyhow::Result<()> {
     if embedded && matches!(carrier, Carrier::Tcp | Carrier::Verbs) {
         return Err(Failure::input(
             "--embedded threads share memory: expected --carrier auto or shm, got tcp or verbs",
@@ -64,7 +69,7 @@ pub fn check_carrier(embedded: bool, carrier: Carrier, fault: FaultArgs) -> anyh
     }
     if carrier == Carrier::Verbs {
         // Servers and workers open the device themselves; here its absence is told before anything is started.
-        Device::open(&args.verbs.selection())
+        Device::open(&verbs.selection())
             .map_err(|error| Failure::input(format!("--carrier verbs: {error}")))?;
     }
     if embedded && fault.fault.is_some() {
@@ -74,7 +79,7 @@ pub fn check_carrier(embedded: bool, carrier: Carrier, fault: FaultArgs) -> anyh
 }
 
 fn sparse_lr(args: TrainArgs) -> anyhow::Result<()> {
-    check_carrier(args.embedded, args.carrier, args.fault)?;
+    check_carrier(args.embedded, args.carrier, &args.verbs, args.fault)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / args.size.workers as usize).max(1);
     let launch = Launch {

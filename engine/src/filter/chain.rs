@@ -1,0 +1,269 @@
+//! A chain at work: its filters' memory and counters.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::admission::{Bloom, CountMin, mix};
+use super::chain_spec::ChainSpec;
+use super::code::Coded;
+use super::counters::{Counter, FilterReport};
+use super::pack::Sampler;
+use super::residuals::Residuals;
+use super::rows::Outgoing;
+use super::spec::{Direction, FilterSpec, FilterSpecError, Stage};
+use super::streams::{StreamName, Streams};
+use super::user::{FilterRegistry, UserFilters};
+use super::wire::{Parcel, Wish};
+use crate::key_range::Key;
+use crate::message::Element;
+
+/// The filters of one direction of one worker's requests. Make one per worker and direction (they remember what was
+/// held back and what was read last) and give it to each request by [`Options::filters`](crate::worker::Options).
+pub struct Chain {
+    spec: ChainSpec,
+    direction: Direction,
+    seed: u64,
+    counters: Vec<Counter>,
+    state: Mutex<State>,
+}
+
+/// What filters remember between requests.
+pub(super) struct State {
+    pub residuals: Residuals,
+    pub count_min: Option<CountMin>,
+    pub bloom: Option<Bloom>,
+    pub streams: Streams,
+    pub users: UserFilters,
+    pub sampler: Sampler,
+}
+
+/// How the values and keys of one request travel. The default is as they are, key lists by signature.
+#[derive(Debug, Clone, Default)]
+pub struct Filters {
+    /// What is pushed.
+    pub push: Option<Arc<Chain>>,
+    /// What is pulled: the shard applies this chain to its answer.
+    pub pull: Option<Arc<Chain>>,
+    /// Send key lists whole even if the shard knows them.
+    pub whole_keys: bool,
+}
+
+impl Filters {
+    /// The chains of one worker, with empty memories. Key lists are named by signature if one of them says `key-cache`.
+    ///
+    /// # Errors
+    /// [`FilterSpecError::Chain`] if a chain makes no sense in its direction.
+    pub fn new(push: &ChainSpec, pull: &ChainSpec, seed: u64) -> Result<Filters, FilterSpecError> {
+        let chain = |spec: &ChainSpec, direction| {
+            if spec.is_empty() { Ok(None) } else { Chain::new(spec, direction, seed).map(Some) }
+        };
+        Ok(Filters {
+            push: chain(push, Direction::Push)?,
+            pull: chain(pull, Direction::Pull)?,
+            whole_keys: !push.caches_keys() && !pull.caches_keys(),
+        })
+    }
+}
+
+impl Chain {
+    /// A chain with an empty memory; everything random in it follows from `seed` and the request.
+    ///
+    /// # Errors
+    /// [`FilterSpecError::Chain`] if it makes no sense in this direction.
+    pub fn new(spec: &ChainSpec, direction: Direction, seed: u64) -> Result<Arc<Chain>, FilterSpecError> {
+        Chain::with_users(spec, direction, seed, &FilterRegistry::default())
+    }
+
+    /// As [`Chain::new`], with the program's own filters.
+    ///
+    /// # Errors
+    /// As [`Chain::new`], and [`FilterSpecError::User`] for a filter that is not registered or refuses its parameter.
+    pub fn with_users(
+        spec: &ChainSpec,
+        direction: Direction,
+        seed: u64,
+        registry: &FilterRegistry,
+    ) -> Result<Arc<Chain>, FilterSpecError> {
+        spec.check(direction)?;
+        // A pull's filters run at the shards; here only their names are needed.
+        let users = registry.make_all(spec);
+        let users = if direction == Direction::Pull { users.unwrap_or_default() } else { users? };
+        let sketch = |wanted: &dyn Fn(&FilterSpec) -> bool| spec.filters.iter().find(|&f| wanted(f)).cloned();
+        let count_min = match sketch(&|filter| matches!(filter, FilterSpec::Frequency { .. })) {
+            Some(FilterSpec::Frequency { sketch, .. }) => Some(CountMin::new(sketch)),
+            _ => None,
+        };
+        let bloom = match sketch(&|filter| matches!(filter, FilterSpec::Bloom { .. })) {
+            Some(FilterSpec::Bloom { sketch }) => Some(Bloom::new(sketch)),
+            _ => None,
+        };
+        let (residuals, streams) = (Residuals::default(), Streams::default());
+        let state = State { residuals, count_min, bloom, streams, users, sampler: Sampler::default() };
+        Ok(Arc::new(Chain {
+            spec: spec.clone(),
+            direction,
+            seed,
+            counters: spec.filters.iter().map(|_| Counter::default()).collect(),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// The chain that a shard applies to its answers: as [`Chain::with_users`], but here user filters must be there.
+    pub(crate) fn for_answers(
+        spec: &ChainSpec,
+        seed: u64,
+        registry: &FilterRegistry,
+    ) -> Result<Arc<Chain>, FilterSpecError> {
+        registry.make_all(spec)?;
+        Chain::with_users(spec, Direction::Pull, seed, registry)
+    }
+
+    /// All three stages; `None` if they leave everything as it is.
+    pub(crate) fn parcel<V: Element>(
+        &self,
+        out: &Outgoing<'_, V>,
+        keys: &[u8],
+        wish: Option<&Wish>,
+    ) -> Option<Parcel> {
+        let coded = self.code(out);
+        let rows = out.arrays.first().map_or(0, |array| array.len() / out.width);
+        self.pack(coded, out.arrays, rows, keys, wish)
+    }
+
+    /// The last stage of what the first two came to.
+    pub(crate) fn pack<V: Element>(
+        &self,
+        coded: Option<Coded>,
+        arrays: &[&[V]],
+        rows: usize,
+        keys: &[u8],
+        wish: Option<&Wish>,
+    ) -> Option<Parcel> {
+        let start = Instant::now();
+        let Some(packer) = self.counter(|filter| *filter == FilterSpec::Lz4) else {
+            return coded.map(|coded| Parcel::new(coded, keys, wish, None));
+        };
+        let mut state = self.state();
+        let is_sampled = coded.is_none();
+        let coded = match coded {
+            Some(coded) => coded,
+            None => {
+                // Nothing is copied before a sample promises that it pays.
+                let first: &[u8] = arrays.first().map_or(&[], |array| bytemuck::cast_slice(array));
+                if !state.sampler.is_promising(first) {
+                    let bytes = keys.len() + arrays.iter().map(|array| size_of_val(*array)).sum::<usize>();
+                    packer.add(bytes, bytes, 0);
+                    packer.time(start);
+                    return None;
+                }
+                Coded::plain(rows, arrays)
+            }
+        };
+        let plain_bytes = keys.len() + coded.body.len();
+        let parcel = Parcel::new(coded, keys, wish, Some((&mut state.sampler, is_sampled)));
+        packer.add(plain_bytes, parcel.rest_bytes(keys), 0);
+        packer.time(start);
+        Some(parcel)
+    }
+
+    /// Counts an answer that no filter could shorten.
+    pub(crate) fn count_plain(&self, bytes: usize) {
+        let filters = self.spec.filters.iter().zip(&self.counters);
+        let touching = filters.filter(|(filter, _)| filter.stage().is_some());
+        touching.for_each(|(_, counter)| counter.add(bytes, bytes, 0));
+    }
+
+    /// The next pull of this stream: its number, and whether it must ask for everything.
+    pub(crate) fn next_pull(&self, name: StreamName) -> (u32, bool) {
+        self.state().streams.next(name)
+    }
+
+    /// Notes that this pull has left.
+    pub(crate) fn asked(&self, name: StreamName, number: u32) {
+        self.state().streams.asked(name, number);
+    }
+
+    /// Forgets the values kept of this stream, so that the next pull asks for everything.
+    pub(crate) fn forget_pull(&self, name: StreamName) {
+        self.state().streams.advance(name, 0);
+    }
+
+    /// Counts the bytes of a key list before and after it was named.
+    pub(crate) fn count_keys(&self, bytes_in: usize, bytes_out: usize) {
+        if let Some(counter) = self.counter(|filter| *filter == FilterSpec::KeyCache) {
+            counter.add(bytes_in, bytes_out, 0);
+        }
+    }
+
+    /// What is random in the request (or answer) `sequence` between `sender` and its peer follows from this.
+    pub(crate) fn request_seed(&self, seed: u64, sender: u32, sequence: u64) -> u64 {
+        mix(mix(seed ^ u64::from(sender) << 32) ^ sequence)
+    }
+
+    /// The filters.
+    pub fn spec(&self) -> &ChainSpec {
+        &self.spec
+    }
+
+    /// The direction it was made for.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// What each filter did so far, in the order of the chain.
+    pub fn report(&self) -> Vec<FilterReport> {
+        let filters = self.spec.filters.iter().zip(&self.counters);
+        filters.map(|(filter, counter)| counter.report(filter.to_string())).collect()
+    }
+
+    /// Takes the rows that `significant` has held back from pushes to `table`: their keys, rising, and one array per
+    /// part. Push them without filters at the end, and nothing is missing.
+    pub fn take_held_back<V: Element>(&self, table: u16) -> (Vec<Key>, Vec<Vec<V>>) {
+        self.state().residuals.take(table)
+    }
+
+    pub(super) fn counters(&self) -> &[Counter] {
+        &self.counters
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether values pass through it at all, or only keys.
+    pub(crate) fn touches_values(&self) -> bool {
+        self.spec.filters.iter().any(|filter| filter.stage().is_some())
+    }
+
+    /// Whether coding the same request again would give something else.
+    pub(crate) fn remembers(&self) -> bool {
+        let remembers = |filter: &FilterSpec| {
+            matches!(
+                filter,
+                FilterSpec::Significant { .. }
+                    | FilterSpec::Frequency { .. }
+                    | FilterSpec::Bloom { .. }
+                    | FilterSpec::User { .. }
+            )
+        };
+        self.spec.of(Stage::Rows).any(remembers)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // A panic of a user's filter leaves memory that is old, not wrong.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counter of the last filter for which `wanted` holds.
+    pub(super) fn counter(&self, wanted: impl Fn(&FilterSpec) -> bool) -> Option<&Counter> {
+        let at = self.spec.filters.iter().rposition(wanted)?;
+        self.counters.get(at)
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({}, {})", self.direction, self.spec)
+    }
+}
