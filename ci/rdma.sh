@@ -65,7 +65,7 @@ stage_programs() {
 
 stage_programs
 cp ci/rdma/*.job "$stage/"
-readonly alone=(smoke carrier faults train doctor perftest) pairs=(pair_train pair_faults pair_server)
+readonly alone=(smoke carrier faults train doctor perftest) pairs=(pair_train pair_faults)
 case "$*" in
     '') jobs=("${alone[@]}" "${pairs[@]}") ;;
     pair) jobs=("${pairs[@]}") ;;
