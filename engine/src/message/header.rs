@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 #[cfg(target_endian = "big")]
 compile_error!("frames are little endian and are read where they lie");
@@ -78,6 +78,8 @@ pub enum Kind {
     Call = 4,
     /// Create, freeze or drop a table; answered by Ack.
     Control = 5,
+    /// Run the requests that follow in the order their edges say; answered by Reply, which holds their answers.
+    Graph = 7,
     /// `key_count` requests from `sequence` on are done.
     Ack = 16,
     /// Values of the keys asked for.
@@ -100,6 +102,7 @@ impl Kind {
             3 => Kind::PushPull,
             4 => Kind::Call,
             5 => Kind::Control,
+            7 => Kind::Graph,
             16 => Kind::Ack,
             17 => Kind::Values,
             18 => Kind::Reply,
@@ -185,13 +188,17 @@ pub enum RefusalCode {
     Limit = 7,
     /// Refused before; this is the answer to a repetition.
     Repeated = 8,
+    /// A node that it follows was refused.
+    Dependency = 9,
+    /// The graph cannot be run: a cycle, an unknown node, a node that is no request.
+    Graph = 10,
 }
 
 impl RefusalCode {
     /// The reason with this number; unknown numbers read as [`RefusalCode::Limit`].
     pub fn from_code(code: u32) -> RefusalCode {
         use RefusalCode::*;
-        [NoTable, NotOwned, Mismatch, Time, Function, Keys, Limit, Repeated]
+        [NoTable, NotOwned, Mismatch, Time, Function, Keys, Limit, Repeated, Dependency, Graph]
             .into_iter()
             .find(|&reason| reason as u32 == code)
             .unwrap_or(Limit)

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::buffers::Buffers;
+use super::graph::{Graphs, NodeRef};
 use super::key_cache::KeyCache;
 use super::replies::{Reply, Session};
 use super::requests::Refusal;
-use super::tables::TableSlot;
+use super::tables::{Parked, TableSlot};
 use crate::key_range::{Key, KeyRange};
 use crate::message::{Frame, Kind, RefusalCode};
 use crate::session::{Outbox, Outcome, PeerId, Verdict};
@@ -94,6 +95,8 @@ pub struct ShardCore {
     /// The list of the request at hand, copied: a peer on shared memory could change what was checked.
     pub(super) keys: Vec<Key>,
     pub(super) stats: ShardStats,
+    /// Requests that consist of others.
+    pub(super) graphs: Graphs,
 }
 
 impl ShardCore {
@@ -102,7 +105,8 @@ impl ShardCore {
         let cache = KeyCache::new(config.key_cache_bytes);
         let sessions = (0..config.workers).map(|_| None).collect();
         let (buffers, keys, stats) = (Buffers::default(), Vec::new(), ShardStats::default());
-        ShardCore { config, registry, tables: Vec::new(), sessions, cache, buffers, keys, stats }
+        let (tables, graphs) = (Vec::new(), Graphs::default());
+        ShardCore { config, registry, tables, sessions, cache, buffers, keys, stats, graphs }
     }
 
     /// The settings.
@@ -193,12 +197,17 @@ impl ShardCore {
         Ok(())
     }
 
-    pub(super) fn drop_table(&mut self, table: u16) {
-        if let Some(slot) = self.tables.get_mut(table as usize).and_then(Option::take) {
-            for (_, update) in slot.open {
-                self.release(update);
-            }
-            self.cache.forget(table);
+    /// Forgets a table. What waits for its updates will never see them, and is refused.
+    pub(super) fn drop_table(&mut self, table: u16, out: &mut dyn Outbox) {
+        let Some(slot) = self.tables.get_mut(table as usize).and_then(Option::take) else { return };
+        let mut waiting: Vec<(u32, u64)> = slot.parked.iter().map(Parked::request).collect();
+        for (_, update) in slot.open {
+            waiting.extend(update.requests());
+            self.release(update);
+        }
+        self.cache.forget(table);
+        for (rank, sequence) in waiting {
+            self.refuse(rank, sequence, Refusal::no_table(table), out);
         }
     }
 
@@ -255,6 +264,9 @@ impl ShardCore {
                 return Err(PeerFault::Sequence { got: header.sequence, newest });
             }
         }
+        if !self.graphs.is_idle() {
+            self.run_graphs(out);
+        }
         self.check_unread(from)
     }
 
@@ -289,6 +301,9 @@ impl ShardCore {
 
     /// Queues an answer, and sends it at once if nothing waits before it.
     pub(super) fn answer(&mut self, rank: u32, mut reply: Reply, out: &mut dyn Outbox) {
+        if let Some(node) = NodeRef::of(*reply.sequence_mut()) {
+            return self.node_answered(node, reply);
+        }
         let Some(Some(session)) = self.sessions.get_mut(rank as usize) else { return };
         if session.queued() == 0 {
             let sender =
@@ -311,6 +326,9 @@ impl ShardCore {
 
     #[inline]
     pub(super) fn ack(&mut self, rank: u32, sequence: u64) {
+        if let Some(node) = NodeRef::of(sequence) {
+            return self.node_answered(node, Reply::Ack { sequence, count: 1 });
+        }
         if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
             session.ack(sequence);
         }

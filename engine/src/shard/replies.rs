@@ -26,8 +26,18 @@ pub(super) enum Reply {
     Bytes { kind: Kind, sequence: u64, aux: u32, bytes: Vec<u8> },
 }
 
+impl Reply {
+    /// The request it answers.
+    pub fn sequence_mut(&mut self) -> &mut u64 {
+        match self {
+            Reply::Ack { sequence, .. } | Reply::Bytes { sequence, .. } => sequence,
+            Reply::Values { header, .. } | Reply::Existing { header } => &mut header.sequence,
+        }
+    }
+}
+
 /// What a call came to.
-type Answer = Result<Vec<u8>, Refusal>;
+pub(super) type Answer = Result<Vec<u8>, Refusal>;
 
 /// One worker, as the shard sees it.
 pub(super) struct Session {

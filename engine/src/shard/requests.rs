@@ -1,9 +1,10 @@
 //! What each kind of request does, for the first time and again.
 
 use super::core::ShardCore;
+use super::graph::NodeRef;
 use super::key_cache::Located;
 use super::lent::arrays;
-use super::replies::Reply;
+use super::replies::{Answer, Reply};
 use super::tables::Parked;
 use crate::key_range::{Key, KeyRange};
 use crate::message::{Control, DecodeError, Element, Flags, Frame, HEADER_BYTES, KeyPart, Kind, RefusalCode};
@@ -74,7 +75,8 @@ impl ShardCore {
             Kind::Push | Kind::PushPull => self.push(rank, frame, out),
             Kind::Pull => self.pull(rank, frame, out),
             Kind::Call => self.call(rank, frame, out),
-            _ => self.control(rank, frame),
+            Kind::Graph => self.graph(rank, frame),
+            _ => self.control(rank, frame, out),
         };
         self.conclude(rank, frame, result, out)
     }
@@ -234,33 +236,47 @@ impl ShardCore {
         let (verb, arguments) = frame.call().map_err(|error| Stop::Fault(error.into()))?;
         let limit = self.config.frame_bytes_max - HEADER_BYTES;
         let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
-        let answer = match slot.table.call(verb, arguments) {
-            Ok(bytes) if bytes.len() > limit => Err(Refusal::too_large(bytes.len(), limit)),
-            Ok(bytes) => Ok(bytes),
+        let answer = match slot.table.call_issuing(verb, arguments) {
+            Ok((bytes, _)) if bytes.len() > limit => Err(Refusal::too_large(bytes.len(), limit)),
+            Ok((bytes, subtasks)) if subtasks.is_empty() => Ok(bytes),
+            Ok((bytes, subtasks)) => match self.issue(rank, header.sequence, bytes, subtasks, out) {
+                Ok(()) => return Ok(()),
+                Err(refusal) => Err(refusal),
+            },
             Err(error) => Err(Refusal::new(RefusalCode::Function, error.to_string())),
         };
         // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
         self.record(rank, header.sequence, Outcome::Applied);
-        if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
-            session.remember_answer(header.sequence, answer.clone());
-        }
-        match answer {
-            Ok(bytes) => {
-                let (kind, sequence) = (Kind::Reply, header.sequence);
-                self.answer(rank, Reply::Bytes { kind, sequence, aux: 0, bytes }, out);
-            }
-            Err(refusal) => self.refuse(rank, header.sequence, refusal, out),
-        }
+        self.remember_and_answer(rank, header.sequence, answer, out);
         Ok(())
     }
 
-    fn control(&mut self, rank: u32, frame: &Frame<'_>) -> Result<(), Stop> {
+    /// Answers a request that must not be run again, also when it is repeated.
+    pub(super) fn remember_and_answer(
+        &mut self,
+        rank: u32,
+        sequence: u64,
+        answer: Answer,
+        out: &mut dyn Outbox,
+    ) {
+        if let Some(Some(session)) = self.sessions.get_mut(rank as usize)
+            && NodeRef::of(sequence).is_none()
+        {
+            session.remember_answer(sequence, answer.clone());
+        }
+        match answer {
+            Ok(bytes) => self.answer(rank, Reply::Bytes { kind: Kind::Reply, sequence, aux: 0, bytes }, out),
+            Err(refusal) => self.refuse(rank, sequence, refusal, out),
+        }
+    }
+
+    fn control(&mut self, rank: u32, frame: &Frame<'_>, out: &mut dyn Outbox) -> Result<(), Stop> {
         let sequence = frame.header.sequence;
         let wrong = |error: serde_json::Error| Refusal::new(RefusalCode::Mismatch, error.to_string());
         match serde_json::from_slice(frame.payload()).map_err(wrong)? {
             Control::Create(spec) => self.create_table(spec).map_err(Refusal::table)?,
             Control::Freeze { table } => self.freeze(table)?,
-            Control::Drop { table } => self.drop_table(table),
+            Control::Drop { table } => self.drop_table(table, out),
         }
         self.record(rank, sequence, Outcome::Applied);
         self.ack(rank, sequence);

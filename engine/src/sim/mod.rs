@@ -7,11 +7,12 @@
 //! --seed N`. No thread, clock or socket is involved.
 //!
 //! Each stroke at a key adds its own power of 4, so a key's value, read in base 4, tells how often each stroke was applied
-//! (`ledger.rs`). Read `config.rs`, `network.rs`, `ledger.rs`, `actor.rs`, `world.rs`; `mailbox.rs` is a plain wire for
+//! (`ledger.rs`). Read `config.rs`, `network.rs`, `ledger.rs`, `actor.rs`, `graphs.rs`, `world.rs`; `mailbox.rs` is a plain wire for
 //! tests.
 
 mod actor;
 mod config;
+mod graphs;
 mod ledger;
 mod mailbox;
 mod network;

@@ -1,7 +1,7 @@
 //! A table of either value type.
 
 use super::{CallError, Resolved, Table, TableError, TableSpec, ValueType};
-use crate::update::Registry;
+use crate::update::{Registry, Subtask};
 
 /// A table whose value type is known at run time only, so that a shard can hold both kinds.
 pub enum AnyTable {
@@ -103,5 +103,13 @@ impl AnyTable {
     /// As there.
     pub fn call(&mut self, verb: &str, args: &[u8]) -> Result<Vec<u8>, CallError> {
         each!(self, table => table.call(verb, args))
+    }
+
+    pub(crate) fn call_issuing(
+        &mut self,
+        verb: &str,
+        args: &[u8],
+    ) -> Result<(Vec<u8>, Vec<Subtask>), CallError> {
+        each!(self, table => table.call_issuing(verb, args))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::aggregate::Scratch;
 use super::{CallError, KeySpace, Pages, Resolved, Slots, TableError, TableSpec, Value};
-use crate::update::{CallView, Registry, Rows, ServerFn, UpdateError};
+use crate::update::{CallView, Registry, Rows, ServerFn, Subtask, UpdateError};
 
 /// Most keys of one range that a table without rows for them resolves at a time.
 pub const RANGE_KEYS_MAX: u64 = 1 << 28;
@@ -234,12 +234,25 @@ impl<V: Value> Table<V> {
     /// Calls the server function with a verb of its own.
     ///
     /// # Errors
-    /// [`CallError`], whatever the function reports.
+    /// [`CallError`], whatever the function reports; [`CallError::Subtasks`] for verbs that issue some.
     pub fn call(&mut self, verb: &str, args: &[u8]) -> Result<Vec<u8>, CallError> {
+        match self.call_issuing(verb, args)? {
+            (bytes, subtasks) if subtasks.is_empty() => Ok(bytes),
+            _ => Err(CallError::Subtasks { verb: verb.to_owned() }),
+        }
+    }
+
+    /// As [`call`](Self::call), for those who can run the sub-tasks it issued.
+    pub(crate) fn call_issuing(
+        &mut self,
+        verb: &str,
+        args: &[u8],
+    ) -> Result<(Vec<u8>, Vec<Subtask>), CallError> {
         let generation = self.generation;
         let (columns, space) = (&mut self.columns, &mut self.space);
         let mut view = CallView::new(columns, space, self.spec.width, generation, &mut self.scratch.rows);
-        self.function.call(verb, args, &mut view)
+        let bytes = self.function.call(verb, args, &mut view)?;
+        Ok((bytes, view.into_subtasks()))
     }
 
     pub(super) fn check_push(&self, at: &Resolved, parts: &[&[V]]) -> Result<(), TableError> {

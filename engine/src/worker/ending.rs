@@ -53,7 +53,7 @@ impl WorkerCore {
             body.into.resize(values);
         }
         task.remaining = body.pieces.len() as u32;
-        let is_call = matches!(body.kind, Kind::Call | Kind::Control);
+        let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Graph);
         for (piece, to) in body.pieces.iter().enumerate() {
             let unsent = Unsent { task: id, piece: piece as u32, is_call };
             self.sessions[to.shard as usize].unsent.push_back(unsent);
@@ -228,7 +228,7 @@ impl WorkerCore {
 }
 
 /// How many values the answers bring, if that is known beforehand.
-fn answer_len(body: &Body) -> Option<usize> {
+pub(super) fn answer_len(body: &Body) -> Option<usize> {
     let What::Keys(keys) = &body.what else { return None };
     let rows = match keys {
         _ if body.kind == Kind::Push => return None,
@@ -240,10 +240,15 @@ fn answer_len(body: &Body) -> Option<usize> {
 }
 
 fn outcome(body: Box<Body>) -> Outcome {
-    let Body { parts, into, mut found, mut replies, .. } = *body;
+    let Body { what, parts, into, mut found, mut replies, .. } = *body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
     let mut outcome = Outcome { values: into.into_values(), replies, ..Outcome::default() };
+    if let What::Graph(graph) = what {
+        let ends = graph.into_nodes().into_iter();
+        outcome.nodes =
+            ends.map(|(body, failure)| failure.map_or_else(|| Ok(self::outcome(body)), Err)).collect();
+    }
     for part in parts {
         match part {
             Source::Owned(values) => outcome.parts.push(values),

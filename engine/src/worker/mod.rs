@@ -11,13 +11,14 @@
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
-//! way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
+//! way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `graph.rs` (graphs shipped whole), `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
 
 mod arrays;
 mod check;
 mod core;
 mod delay;
 mod ending;
+mod graph;
 mod group;
 mod pieces;
 mod receive;
@@ -29,6 +30,7 @@ mod tasks;
 pub use self::core::{WorkerConfig, WorkerCore};
 pub use arrays::{Borrowed, BorrowedMut, LentPart, Part, PushArray};
 pub use delay::BoundedDelay;
+pub use graph::{Graph, NodeId};
 pub use request::{
     Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,
     TaskState,

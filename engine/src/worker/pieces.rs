@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
+use super::graph::GraphBody;
 use super::group::Group;
 use super::request::{Callback, Keys, TableHandle, Target, TaskId};
 use crate::key_list::{Cut, KeyList};
@@ -37,6 +38,8 @@ pub(super) enum What {
     Control(Vec<u8>),
     /// No messages of its own.
     Group(Group),
+    /// Requests of a whole graph.
+    Graph(GraphBody),
 }
 
 /// One message of a task.
@@ -80,6 +83,24 @@ impl Piece {
 }
 
 impl Body {
+    /// A request with nothing but its kind, table and subject.
+    pub fn new(kind: Kind, table: TableHandle, what: What) -> Body {
+        Body {
+            kind,
+            table,
+            time: 0,
+            after_time: false,
+            what,
+            parts: Vec::new(),
+            into: Sink::default(),
+            pieces: Vec::new(),
+            found: Vec::new(),
+            replies: Vec::new(),
+            callback: None,
+            group: None,
+        }
+    }
+
     /// The keys of the task's list.
     pub fn list(&self) -> &[Key] {
         match &self.what {
@@ -93,7 +114,11 @@ impl Body {
         let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
         let arrays = self.parts.len().max(1);
         let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);
-        let collects = self.kind != Kind::Pull && self.table.aggregation == Aggregation::AllWorkers;
+        // Shards in the range are asked even without keys there: they await a contribution, or tell of an update.
+        let collects = match self.kind {
+            Kind::Pull => self.after_time && self.list().is_empty(),
+            _ => self.table.aggregation == Aggregation::AllWorkers,
+        };
         self.pieces = match &self.what {
             What::Keys(Keys::List(list)) => {
                 let range = if collects { Some(KeyRange::ALL) } else { list.span() };
@@ -112,6 +137,10 @@ impl Body {
                 vec![bare(map.shard_of(*key), KeyRange::one(*key), PieceKeys::None)]
             }
             What::Group(_) => Vec::new(),
+            What::Graph(graph) => {
+                let shards = graph.shards();
+                shards.map(|shard| bare(shard as usize, KeyRange::ALL, PieceKeys::None)).collect()
+            }
             What::Call(Target::All, ..) | What::Control(_) => {
                 (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
             }

@@ -2,7 +2,7 @@
 
 use super::arrays::Sink;
 use super::core::WorkerCore;
-use super::pieces::{Body, Found, PieceKeys, rest_of};
+use super::pieces::{Body, Found, PieceKeys, What, rest_of};
 use super::request::{PeerFault, TaskError, TaskId, TaskState};
 use super::session::{Flight, Unsent};
 use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};
@@ -43,10 +43,7 @@ impl WorkerCore {
                 self.need_keys(shard, sequence, out);
                 Ok(())
             }
-            Kind::Reply => {
-                self.reply(shard, &frame);
-                Ok(())
-            }
+            Kind::Reply => self.reply(shard, &frame),
             Kind::Refused => {
                 self.refused(shard, &frame);
                 Ok(())
@@ -130,11 +127,18 @@ impl WorkerCore {
         }
     }
 
-    fn reply(&mut self, shard: usize, frame: &Frame<'_>) {
-        if let Some((body, _)) = self.piece_of(shard, frame.header.sequence) {
-            body.replies.push((shard as u32, frame.payload().to_vec()));
+    fn reply(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
+        let sequence = frame.header.sequence;
+        if let Some((body, _)) = self.piece_of(shard, sequence) {
+            match &mut body.what {
+                What::Graph(graph) => graph
+                    .store(shard as u32, frame.payload())
+                    .map_err(|text| PeerFault::Answer { sequence, text })?,
+                _ => body.replies.push((shard as u32, frame.payload().to_vec())),
+            }
         }
-        self.acknowledged(shard, frame.header.sequence);
+        self.acknowledged(shard, sequence);
+        Ok(())
     }
 
     fn refused(&mut self, shard: usize, frame: &Frame<'_>) {
@@ -148,7 +152,7 @@ impl WorkerCore {
     }
 }
 
-fn store_values(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<(), String> {
+pub(super) fn store_values(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<(), String> {
     let rows = body.pieces[piece].rows();
     let width = body.table.width as usize;
     let header = &frame.header;

@@ -199,6 +199,7 @@ impl WorkerCore {
         out: &mut dyn Outbox,
     ) -> Result<bool, OutboxError> {
         let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return Ok(false) };
+        let index = piece;
         let Some(piece) = body.pieces.get(piece as usize) else { return Ok(false) };
         if self.tasks.get(id).is_some_and(|task| task.state == super::TaskState::Finished) {
             return Ok(false);
@@ -209,14 +210,16 @@ impl WorkerCore {
         header.sender = self.config.rank;
         header.epoch = self.config.epoch;
         match &body.what {
-            What::Call(_, verb, arguments) => {
-                let bytes = HEADER_BYTES + pad64(verb.len()) + arguments.len();
-                out.send(peer, bytes, &mut |body| compose_call(body, &header, verb, arguments))?;
-            }
+            What::Call(_, verb, arguments) => send_call(out, peer, &header, verb, arguments)?,
             What::Control(json) => {
                 out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;
             }
             What::Group(_) => {}
+            What::Graph(graph) => {
+                let (header, payload) = graph.message(header, index);
+                let bytes = HEADER_BYTES + payload.len();
+                out.send(peer, bytes, &mut |body| compose_bytes(body, &header, payload))?;
+            }
             What::Keys(_) => {
                 let table = body.table.id;
                 let cacheable = match &piece.keys {
@@ -234,6 +237,31 @@ impl WorkerCore {
         }
         Ok(true)
     }
+}
+
+/// Sends one piece as a node of a graph: without number, keys and all.
+pub(super) fn send_body(
+    out: &mut dyn Outbox,
+    peer: PeerId,
+    body: &Body,
+    piece: &Piece,
+) -> Result<(), OutboxError> {
+    let header = piece_header(body, piece);
+    match &body.what {
+        What::Call(_, verb, arguments) => send_call(out, peer, &header, verb, arguments),
+        _ => send_keys(out, peer, header, body, piece, None),
+    }
+}
+
+fn send_call(
+    out: &mut dyn Outbox,
+    peer: PeerId,
+    header: &Header,
+    verb: &str,
+    arguments: &[u8],
+) -> Result<(), OutboxError> {
+    let bytes = HEADER_BYTES + pad64(verb.len()) + arguments.len();
+    out.send(peer, bytes, &mut |body| compose_call(body, header, verb, arguments))
 }
 
 fn one_key_header(table: u16, value_type: u8, key: Key) -> Header {
