@@ -13,7 +13,6 @@ use keyrange::update::{CallView, Subtask};
 use keyrange::worker::{Graph, NodeId};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
-use rand_xoshiro::Xoshiro256PlusPlus;
 use wires::*;
 
 /// Verbs that tell in which order they ran, refuse, and issue sub-tasks.
