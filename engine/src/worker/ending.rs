@@ -101,7 +101,7 @@ impl WorkerCore {
         }
         if has_callback && let Some((Some(mut body), error)) = self.tasks.close(id) {
             let callback = body.callback.take();
-            let result = error.map_or_else(|| Ok(outcome(body)), Err);
+            let result = error.map_or_else(|| Ok(outcome(*body)), Err);
             if let Some(callback) = callback {
                 callback(id, result);
             }
@@ -169,7 +169,7 @@ impl WorkerCore {
         let Some((body, error)) = self.tasks.close(id) else { return Some(Ok(Outcome::default())) };
         Some(match (body, error) {
             (_, Some(error)) => Err(error),
-            (Some(body), None) => Ok(outcome(body)),
+            (Some(body), None) => Ok(outcome(*body)),
             (None, None) => Ok(Outcome::default()),
         })
     }
@@ -239,8 +239,8 @@ pub(super) fn answer_len(body: &Body) -> Option<usize> {
     Some(rows * body.table.width as usize)
 }
 
-fn outcome(body: Box<Body>) -> Outcome {
-    let Body { what, parts, into, mut found, mut replies, .. } = *body;
+fn outcome(body: Body) -> Outcome {
+    let Body { what, parts, into, mut found, mut replies, .. } = body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
     let mut outcome = Outcome { values: into.into_values(), replies, ..Outcome::default() };

@@ -34,7 +34,7 @@ impl NodeId {
 /// were added. Pulls name their keys (not [`Keys::Existing`]); per shard the whole graph is one frame, and its answers are.
 #[derive(Default)]
 pub struct Graph {
-    nodes: Vec<Box<Body>>,
+    nodes: Vec<Body>,
     edges: Vec<[u32; 2]>,
 }
 
@@ -45,7 +45,7 @@ impl Graph {
     }
 
     fn add(&mut self, body: Body) -> NodeId {
-        self.nodes.push(Box::new(body));
+        self.nodes.push(body);
         NodeId(self.nodes.len() as u32 - 1)
     }
 
@@ -107,7 +107,7 @@ fn update_wait(table: TableHandle, range: KeyRange, time: u64) -> Body {
 
 /// What hangs on a graph's task.
 pub(super) struct GraphBody {
-    nodes: Vec<(Box<Body>, Option<TaskError>)>,
+    nodes: Vec<(Body, Option<TaskError>)>,
     edges: u32,
     /// What each shard gets, behind the header.
     messages: Vec<(u32, Vec<u8>)>,
@@ -125,7 +125,7 @@ impl GraphBody {
     }
 
     /// The nodes, or how they failed.
-    pub fn into_nodes(self) -> Vec<(Box<Body>, Option<TaskError>)> {
+    pub fn into_nodes(self) -> Vec<(Body, Option<TaskError>)> {
         self.nodes
     }
 
@@ -223,12 +223,7 @@ impl WorkerCore {
         Ok(GraphBody { nodes, edges: edges.len() as u32, messages })
     }
 
-    fn graph_message(
-        &self,
-        shard: u32,
-        nodes: &[Box<Body>],
-        edges: &[[u32; 2]],
-    ) -> Result<Vec<u8>, SubmitError> {
+    fn graph_message(&self, shard: u32, nodes: &[Body], edges: &[[u32; 2]]) -> Result<Vec<u8>, SubmitError> {
         let max = self.config.frame_bytes_max;
         let too_large = |what, got| Err(SubmitError::TooLarge { what, got, max });
         let answers = HEADER_BYTES + nodes.len() * NODE_ANSWER_BYTES;

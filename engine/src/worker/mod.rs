@@ -8,6 +8,20 @@
 //! Value arrays are handed over by ownership and come back in the outcome (foreign callers lend theirs for as long as the
 //! task lives), so nothing is copied but into the frame, and a request can be sent again from where its values lie.
 //!
+//! # Order
+//!
+//! Tasks run at once unless told otherwise. Whoever wants an order has three ways, which compose:
+//!
+//! * *The caller walks the graph*: a task starts [after](Options::after) others have finished. [`BoundedDelay`] says after
+//!   which, so that no task is more than tau ahead (0 is sequential, `u64::MAX` eventual; it may change at any time).
+//!   Failure of a task fails those that follow it.
+//! * *Groups*: tasks made of tasks. A [group](WorkerCore::group) ends when its sub-tasks have ended; its failure, cancel,
+//!   deadline and order are theirs.
+//! * *Shipped graphs*: a [`Graph`] leaves whole, one frame per shard, and each shard runs its part of it by itself.
+//!
+//! "The update depends on the pushes of all workers" is what a table that aggregates does; [`WorkerCore::wait_update`] and
+//! [`Graph::wait`] tell when it is so, without values.
+//!
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
