@@ -3,23 +3,25 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use keyrange::sim::{SimConfig, SimReport, run};
+use keyrange::sim::{SimConfig, SimReport, run, run_clocked};
 
-const USAGE: &str = "usage: sim [--seed N | --from N --count N] [--planted-bug]
+const USAGE: &str = "usage: sim [--seed N | --from N --count N] [--clocked] [--planted-bug]
   --seed N        play schedule N and print what happened
   --from N        first schedule (default 0)
   --count N       how many (default 1000)
-  --planted-bug   switch duplicate rejection off; a violation must be found";
+  --clocked       schedules of a clocked table
+  --planted-bug   switch duplicate rejection off (clocked: read rows a clock too old); a violation must be found";
 
 struct Arguments {
     seed: Option<u64>,
     from: u64,
     count: u64,
+    clocked: bool,
     planted_bug: bool,
 }
 
 fn parse() -> Result<Arguments, String> {
-    let mut arguments = Arguments { seed: None, from: 0, count: 1000, planted_bug: false };
+    let mut arguments = Arguments { seed: None, from: 0, count: 1000, clocked: false, planted_bug: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -30,6 +32,7 @@ fn parse() -> Result<Arguments, String> {
             "--seed" => arguments.seed = Some(number()?),
             "--from" => arguments.from = number()?,
             "--count" => arguments.count = number()?,
+            "--clocked" => arguments.clocked = true,
             "--planted-bug" => arguments.planted_bug = true,
             _ => return Err(format!("unknown option {word}")),
         }
@@ -51,11 +54,16 @@ fn main() -> ExitCode {
     };
     let (began, mut total, mut played) = (Instant::now(), SimReport::default(), 0u64);
     for seed in seeds {
-        let config = SimConfig { planted_bug: arguments.planted_bug, ..SimConfig::seeded(seed) };
+        let config = SimConfig {
+            planted_bug: arguments.planted_bug && !arguments.clocked,
+            planted_bug_staleness: arguments.planted_bug && arguments.clocked,
+            ..SimConfig::seeded(seed)
+        };
         if arguments.seed.is_some() {
             println!("{config:#?}");
         }
-        match run(&config) {
+        let result = if arguments.clocked { run_clocked(&config) } else { run(&config) };
+        match result {
             Ok(report) => add(&mut total, &report),
             Err(violation) => {
                 eprintln!("VIOLATION after {played} schedules without one\n{violation}");
@@ -75,4 +83,5 @@ fn add(total: &mut SimReport, report: &SimReport) {
     total.crashes += report.crashes;
     total.repeated += report.repeated;
     total.key_misses += report.key_misses;
+    total.reads += report.reads;
 }

@@ -5,7 +5,7 @@
 //! so does the simulator. Learning applications and the command line never live here.
 //!
 //! Read in this order: [`key_range`] and [`key_list`] (what is named), [`message`] (what is said), [`session`]
-//! (why each request counts once), [`shard`] (who applies it), [`worker`] (who asks), [`sim`] (why to believe it).
+//! (why each request counts once), [`shard`] (who applies it), [`worker`] (who asks), [`clock`] (how stale a read may be), [`sim`] (why to believe it).
 //!
 //! # A job in one process
 //!
@@ -54,7 +54,9 @@
 //! ```
 
 pub mod client;
+pub mod clock;
 pub mod cluster;
+pub mod history;
 pub mod key_list;
 pub mod key_range;
 pub mod manager;

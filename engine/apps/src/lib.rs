@@ -4,7 +4,9 @@
 //! problem with its worker part, its server part, its model file and its evaluation. What never lives here:
 //! carriers, messages, tables or anything else an application without learning would need.
 //!
-//! Reading order: [`data`] first, then [`sparse_lr`].
+//! Reading order: [`data`] first, then [`sparse_lr`], [`matrix_factorization`], and [`application`], which tells them apart.
 
+pub mod application;
 pub mod data;
+pub mod matrix_factorization;
 pub mod sparse_lr;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use keyrange_apps::application::ApplicationError;
 use keyrange_apps::data::DataError;
 use keyrange_apps::sparse_lr::ModelError;
-use keyrange_apps::sparse_lr::job::JobError;
 
 /// An error with an exit code of its own.
 #[derive(Debug)]
@@ -62,6 +62,6 @@ pub fn exit_code(error: &anyhow::Error) -> (u8, bool) {
     }
     let bad_input = error.is::<DataError>()
         || error.is::<ModelError>()
-        || matches!(error.downcast_ref(), Some(JobError::Data(_) | JobError::Model(_)));
+        || error.downcast_ref().is_some_and(ApplicationError::is_bad_input);
     (if bad_input { BAD_INPUT } else { JOB_FAILED }, false)
 }

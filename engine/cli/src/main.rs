@@ -45,6 +45,8 @@ enum Command {
         #[command(subcommand)]
         application: commands::train::Train,
     },
+    /// Check a recorded run: staleness bound, read-my-writes, monotonicity, exactly-once; exit code 1 at a violation
+    CheckHistory(commands::check_history::CheckHistoryArgs),
     /// Evaluate a model on data
     Eval {
         #[command(subcommand)]
@@ -113,6 +115,7 @@ fn check_isa() -> anyhow::Result<()> {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train { application } => commands::train::run(application),
+        Command::CheckHistory(args) => commands::check_history::run(&args),
         Command::Eval { application } => commands::eval::run(application),
         Command::Gen { application } => commands::generate::run(application),
         Command::Manager { application } => commands::manager::run(application),

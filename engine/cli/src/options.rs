@@ -49,12 +49,12 @@ fn non_negative(text: &str) -> Result<f64, String> {
 }
 
 /// A finite number above 0.
-fn positive(text: &str) -> Result<f64, String> {
+pub fn positive(text: &str) -> Result<f64, String> {
     non_negative(text).ok().filter(|value| *value > 0.0).ok_or_else(|| "expected a number above 0".into())
 }
 
 /// A duration like 500ms or 20s.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("expected a duration like 20s: {error}"))
 }
 

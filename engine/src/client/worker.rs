@@ -110,7 +110,7 @@ impl Worker {
         self.control(&Control::Drop { table: table.id }, limit)
     }
 
-    fn control(&mut self, control: &Control, limit: Duration) -> Result<(), WorkerError> {
+    pub(crate) fn control(&mut self, control: &Control, limit: Duration) -> Result<(), WorkerError> {
         let task = self.pump.core.control(control, Options::default(), &mut self.pump.links)?;
         self.wait(task, limit).map(drop)
     }

@@ -15,6 +15,21 @@ pub enum Control {
         /// Number of the table.
         table: u16,
     },
+    /// Begin the stream of changed rows of a clocked table anew: all rows the worker subscribed to, and from then on what
+    /// changes. The answer says that the stream has begun, not that it has arrived.
+    Restream {
+        /// Number of the table.
+        table: u16,
+        /// Number of the new stream, above that of the worker's last one; streams begin at 0.
+        generation: u32,
+    },
+    /// Is every worker's clock of a table at `time`? Refused with the names of those it waits for if not.
+    Reached {
+        /// Number of the table.
+        table: u16,
+        /// The clock asked for.
+        time: u64,
+    },
     /// Forget a table and its values.
     Drop {
         /// Number of the table.

@@ -142,7 +142,7 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Flags { got: header.flags, kind: header.kind });
         }
         match self.kind {
-            Kind::Ack | Kind::NeedKeys if self.bytes.len() != HEADER_BYTES => {
+            Kind::Ack | Kind::NeedKeys | Kind::Clock if self.bytes.len() != HEADER_BYTES => {
                 Err(DecodeError::Length { expected: HEADER_BYTES, got: self.bytes.len() })
             }
             Kind::Call if header.key_count as usize > VERB_BYTES_MAX => {
@@ -171,6 +171,8 @@ impl<'a> Frame<'a> {
             || (existing && (cached || contiguous))
             || (existing && !matches!(self.kind, Kind::Pull | Kind::Values))
             || (after && self.kind != Kind::Pull)
+            || (flags & Flags::SUBSCRIBE != 0 && (existing || self.kind != Kind::Pull))
+            || (self.kind == Kind::Rows && flags != 0)
             || (self.is_lent() && (!matches!(self.kind, Kind::Push | Kind::PushPull) || header.parts == 0))
             || (self.kind == Kind::Values && (cached || contiguous));
         if strange {

@@ -78,6 +78,8 @@ pub enum Kind {
     Call = 4,
     /// Create, freeze or drop a table; answered by Ack.
     Control = 5,
+    /// Where is this worker's clock of a clocked table; answered by Reply, intervals of (u64 first key, u64 clock).
+    Clock = 6,
     /// Run the requests that follow in the order their edges say; answered by Reply, which holds their answers.
     Graph = 7,
     /// `key_count` requests from `sequence` on are done.
@@ -90,6 +92,8 @@ pub enum Kind {
     NeedKeys = 19,
     /// The request was not applied; the text says why.
     Refused = 20,
+    /// Rows of a clocked table that the worker subscribed to, unasked: somebody changed them.
+    Rows = 21,
 }
 
 impl Kind {
@@ -102,12 +106,14 @@ impl Kind {
             3 => Kind::PushPull,
             4 => Kind::Call,
             5 => Kind::Control,
+            6 => Kind::Clock,
             7 => Kind::Graph,
             16 => Kind::Ack,
             17 => Kind::Values,
             18 => Kind::Reply,
             19 => Kind::NeedKeys,
             20 => Kind::Refused,
+            21 => Kind::Rows,
             _ => return None,
         })
     }
@@ -119,7 +125,7 @@ impl Kind {
 
     /// Whether keys and value arrays follow the header.
     pub fn has_keys(self) -> bool {
-        matches!(self, Kind::Push | Kind::Pull | Kind::PushPull | Kind::Values)
+        matches!(self, Kind::Push | Kind::Pull | Kind::PushPull | Kind::Values | Kind::Rows)
     }
 }
 
@@ -138,8 +144,10 @@ impl Flags {
     pub const EXISTING: u16 = 8;
     /// In the place of each value array stands where the worker lent it.
     pub const LENT: u16 = 16;
+    /// Clocked tables: send the rows of this Pull again whenever somebody has changed them.
+    pub const SUBSCRIBE: u16 = 64;
     /// Every bit there is.
-    pub const ALL: u16 = 31;
+    pub const ALL: u16 = 31 | Flags::SUBSCRIBE;
 }
 
 /// Which part of a worker's contribution to an aggregated update this request is: long key lists are cut into

@@ -15,12 +15,13 @@
 //! 20 u16 table       which table
 //! 22 u8  value_type  1 = f32, 2 = f64, 0 = no values
 //! 23 u8  parts       number of value arrays
-//! 24 u64 sequence    number of the request within its worker-shard session, from 1, never reused
-//! 32 u64 time        the caller's task number; aggregation goes by it
+//! 24 u64 sequence    number of the request within its worker-shard session, from 1, never reused (Rows: generation
+//!                    of the stream x 2^32 + number of the frame in it, from 0)
+//! 32 u64 time        the caller's task number; aggregation goes by it (clocked tables: a worker's clock, see below)
 //! 40 u64 first       smallest key of the range
 //! 48 u64 last        largest key of the range, INCLUDED, so that 2^64-1 belongs to somebody
 //! 56 u32 key_count   keys the values belong to (calls: bytes of the verb; Ack: requests acknowledged)
-//! 60 u32 aux         requests: chunk, see [`Chunk`]; Refused: reason; Values: 1 = more follow
+//! 60 u32 aux         requests: chunk, see [`Chunk`]; Refused: reason; Values: 1 = more follow; Rows: see below
 //!
 //! requests Push, Pull, PushPull and reply Values
 //! 64  keys           u64 x key_count | 16 bytes of signature (KEYS_CACHED) | nothing (CONTIGUOUS: first..=last)
@@ -32,11 +33,19 @@
 //!     8 u64 offset   first byte, from the slab's beginning
 //!    16 u64 bytes    exactly key_count x width values
 //!
+//! a clocked table (its workers' clocks are counted per key range)
+//! Push    time: the worker's clock from now on for all keys of first..=last, whose increments are `key_count` of them
+//! Pull    with AFTER_TIME: answer when no worker's clock is below `time`
+//! Values  time: no worker's clock was below it when the values were read
+//! Rows    keys and values like a Push; time: the least clock of all workers; aux: 2 x (how far the receiver's own
+//!         clock, as far as these rows hold its increments, is beyond `time`) + (1 = the last frame: what the
+//!         receiver has now is what there was at `time`, or newer)
+//!
 //! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments
 //! Graph     64 `aux` edges (u32 node, u32 node that follows it), then `key_count` frames of kind Push, Pull, PushPull, Call
 //!              or Ack (nothing to do here), each on the next multiple of 64, sender, epoch and sequence 0
 //!           its Reply: as many frames of kind Ack, Values, Reply or Refused, laid out the same way
-//! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys: nothing
+//! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys, Clock: nothing
 //! ```
 //!
 //! One key travels as the contiguous range of itself: two cache lines for a push.

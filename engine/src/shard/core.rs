@@ -164,14 +164,17 @@ impl ShardCore {
                 Err(TableError::Spec { table: spec.id, text })
             };
         }
-        let slot = TableSlot::create(spec, self.config.owned, &self.registry)?;
+        let mut slot = TableSlot::create(spec, self.config.owned, &self.registry)?;
+        slot.count_clocks(self.config.owned, self.config.workers);
         self.put_slot(slot);
         Ok(())
     }
 
     /// Adds a table made elsewhere (with a server function no registry knows), replacing one of the same number.
     pub fn add_table(&mut self, table: AnyTable) {
-        self.put_slot(TableSlot::with_table(table.spec().clone(), table, None));
+        let mut slot = TableSlot::with_table(table.spec().clone(), table, None);
+        slot.count_clocks(self.config.owned, self.config.workers);
+        self.put_slot(slot);
     }
 
     fn put_slot(&mut self, slot: TableSlot) {
@@ -301,7 +304,7 @@ impl ShardCore {
 
     /// Queues an answer, and sends it at once if nothing waits before it.
     pub(super) fn answer(&mut self, rank: u32, mut reply: Reply, out: &mut dyn Outbox) {
-        if let Some(node) = NodeRef::of(*reply.sequence_mut()) {
+        if let Some(node) = reply.sequence_mut().and_then(|&mut sequence| NodeRef::of(sequence)) {
             return self.node_answered(node, reply);
         }
         let Some(Some(session)) = self.sessions.get_mut(rank as usize) else { return };

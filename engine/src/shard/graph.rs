@@ -219,7 +219,9 @@ impl ShardCore {
     #[cold]
     pub(super) fn node_answered(&mut self, node: NodeRef, mut reply: Reply) {
         let (mut frame, epoch) = (Capture(None), 0);
-        *reply.sequence_mut() = u64::from(node.node) + 1;
+        if let Some(sequence) = reply.sequence_mut() {
+            *sequence = u64::from(node.node) + 1;
+        }
         let sender = Sender { peer: PeerId(0), epoch, config: &self.config };
         // Composed now, for the nodes that follow may change the values.
         let sent = sender.send(&mut reply, &mut self.tables, &mut frame);

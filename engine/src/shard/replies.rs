@@ -22,17 +22,20 @@ pub(super) enum Reply {
     Values { header: Header, located: Located },
     /// The keys that exist in the request's range, and their values.
     Existing { header: Header },
+    /// Changed rows the worker subscribed to; which, the table's stream knows.
+    Rows { table: u16 },
     /// Reply, Refused or NeedKeys.
     Bytes { kind: Kind, sequence: u64, aux: u32, bytes: Vec<u8> },
 }
 
 impl Reply {
-    /// The request it answers.
-    pub fn sequence_mut(&mut self) -> &mut u64 {
-        match self {
+    /// The request it answers; rows that come unasked answer none.
+    pub fn sequence_mut(&mut self) -> Option<&mut u64> {
+        Some(match self {
+            Reply::Rows { .. } => return None,
             Reply::Ack { sequence, .. } | Reply::Bytes { sequence, .. } => sequence,
             Reply::Values { header, .. } | Reply::Existing { header } => &mut header.sequence,
-        }
+        })
     }
 }
 
@@ -133,7 +136,7 @@ pub(super) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn header(&self, kind: Kind, sequence: u64) -> Header {
+    pub fn header(&self, kind: Kind, sequence: u64) -> Header {
         Header { epoch: self.epoch, sender: self.config.shard, sequence, ..Header::new(kind) }
     }
 
@@ -161,6 +164,10 @@ impl Sender<'_> {
                     Err(refusal) => self.send_refusal(header.sequence, &refusal, out),
                 }
             }
+            Reply::Rows { table } => match slot_of(tables, *table) {
+                Some(slot) => self.send_rows(slot, out),
+                None => Ok(()),
+            },
             Reply::Existing { header } => match slot_of(tables, header.table) {
                 Some(slot) => self.send_existing(header, slot, out),
                 None => self.send_refusal(header.sequence, &Refusal::no_table(header.table), out),
@@ -210,7 +217,7 @@ impl Sender<'_> {
             table: request.table,
             value_type: slot.spec.value_type as u8,
             parts: 1,
-            time: request.time,
+            time: slot.clocks.as_ref().map_or(request.time, |clocks| clocks.least()),
             first: request.first,
             last: request.last,
             key_count: count as u32,
@@ -246,7 +253,7 @@ impl Sender<'_> {
 }
 
 /// Reads rows straight into a frame.
-fn write_rows(table: &AnyTable, located: &Located, bytes: &mut [u8]) {
+pub(super) fn write_rows(table: &AnyTable, located: &Located, bytes: &mut [u8]) {
     fn write<V: Element>(table: &Table<V>, located: &Located, bytes: &mut [u8]) {
         // The frame's parts are aligned, and the rows were refreshed against this table just before.
         let written = bytemuck::try_cast_slice_mut(bytes).map(|out| table.pull(&located.at, out));

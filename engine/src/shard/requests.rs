@@ -76,6 +76,7 @@ impl ShardCore {
             Kind::Pull => self.pull(rank, frame, out),
             Kind::Call => self.call(rank, frame, out),
             Kind::Graph => self.graph(rank, frame),
+            Kind::Clock => self.tell_clock(rank, frame, out),
             _ => self.control(rank, frame, out),
         };
         self.conclude(rank, frame, result, out)
@@ -162,6 +163,9 @@ impl ShardCore {
         if !declares && slot.spec.aggregation == Aggregation::AllWorkers {
             return self.contribute(rank, frame, out);
         }
+        if !declares && slot.clocks.is_some() {
+            return self.push_clocked(rank, frame, out);
+        }
         if frame.kind == Kind::Push && header.key_count == 1 && header.flags == Flags::CONTIGUOUS {
             // The cheap road of one key: nothing is allocated here.
             let at = slot.resolve_one(header.first, true)?;
@@ -196,7 +200,11 @@ impl ShardCore {
             self.answer(rank, Reply::Existing { header: *header }, out);
             return Ok(());
         }
-        let located = self.locate(frame, false)?;
+        let subscribes = header.flags & Flags::SUBSCRIBE != 0;
+        let located = self.locate(frame, subscribes)?;
+        if subscribes {
+            self.subscribe(rank, header.table, &located)?;
+        }
         if header.flags & Flags::AFTER_TIME != 0 && !self.is_finished(header.table, header.time)? {
             return self.park(rank, frame, located);
         }
@@ -207,6 +215,9 @@ impl ShardCore {
 
     fn is_finished(&mut self, table: u16, time: u64) -> Result<bool, Refusal> {
         let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
+        if let Some(clocks) = &slot.clocks {
+            return Ok(clocks.least() >= time);
+        }
         if slot.spec.aggregation != Aggregation::AllWorkers {
             let text = format!("table {table} applies pushes at once; no update of it ever finishes");
             return Err(Refusal::new(RefusalCode::Mismatch, text));
@@ -245,10 +256,21 @@ impl ShardCore {
             },
             Err(error) => Err(Refusal::new(RefusalCode::Function, error.to_string())),
         };
-        // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
-        self.record(rank, header.sequence, Outcome::Applied);
-        self.remember_and_answer(rank, header.sequence, answer, out);
+        self.conclude_call(rank, header.sequence, answer, out);
         Ok(())
+    }
+
+    /// Answers a call, and remembers the answer.
+    pub(super) fn conclude_call(
+        &mut self,
+        rank: u32,
+        sequence: u64,
+        answer: Result<Vec<u8>, Refusal>,
+        out: &mut dyn Outbox,
+    ) {
+        // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
+        self.record(rank, sequence, Outcome::Applied);
+        self.remember_and_answer(rank, sequence, answer, out);
     }
 
     /// Answers a request that must not be run again, also when it is repeated.
@@ -276,6 +298,8 @@ impl ShardCore {
         match serde_json::from_slice(frame.payload()).map_err(wrong)? {
             Control::Create(spec) => self.create_table(spec).map_err(Refusal::table)?,
             Control::Freeze { table } => self.freeze(table)?,
+            Control::Restream { table, generation } => self.restream(rank, table, generation)?,
+            Control::Reached { table, time } => self.reached(table, time)?,
             Control::Drop { table } => self.drop_table(table, out),
         }
         self.record(rank, sequence, Outcome::Applied);
@@ -339,7 +363,7 @@ fn check_list(keys: &[Key], range: KeyRange) -> Result<(), Refusal> {
 }
 
 /// Applies the frame's values at once; without value arrays there is nothing more to do.
-fn apply(
+pub(super) fn apply(
     table: &mut AnyTable,
     frame: &Frame<'_>,
     at: &Resolved,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::clocked::Clocks;
 use super::key_cache::{KeysRef, Located};
 use super::requests::Refusal;
 use super::updates::OpenUpdate;
@@ -24,6 +25,8 @@ pub(super) struct TableSlot {
     pub finished: Finished,
     pub parked: Vec<Parked>,
     pub is_frozen: bool,
+    /// Of a clocked table.
+    pub clocks: Option<Box<Clocks>>,
 }
 
 /// A pull that waits for an update.
@@ -61,7 +64,7 @@ impl TableSlot {
     /// Around a table made elsewhere.
     pub fn with_table(spec: TableSpec, table: AnyTable, interval: Option<KeyRange>) -> TableSlot {
         let (open, finished, parked) = (BTreeMap::new(), Finished::default(), Vec::new());
-        TableSlot { spec, table, interval, open, finished, parked, is_frozen: false }
+        TableSlot { spec, table, interval, open, finished, parked, is_frozen: false, clocks: None }
     }
 
     /// Bytes of one row.
@@ -105,7 +108,8 @@ impl TableSlot {
         }
         let at = self.table.resolve(keys, insert).map_err(Refusal::table)?;
         let rows_may_move = self.spec.store == StoreKind::Frozen && !self.is_frozen;
-        let keys = if at.missing() > 0 || rows_may_move { KeysRef::List(shared()) } else { KeysRef::Settled };
+        let keys_matter = at.missing() > 0 || rows_may_move || self.clocks.is_some();
+        let keys = if keys_matter { KeysRef::List(shared()) } else { KeysRef::Settled };
         Ok(Located { keys, at: at.into() })
     }
 

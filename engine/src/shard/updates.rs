@@ -252,6 +252,7 @@ impl ShardCore {
         let mut dropped = Vec::new();
         for slot in self.tables.iter_mut().flatten() {
             slot.parked.retain(|parked| parked.rank != rank);
+            slot.clocks.iter_mut().for_each(|clocks| clocks.unsubscribe(rank));
             for update in slot.open.values_mut() {
                 let Some(share) = update.workers.get_mut(rank as usize) else { continue };
                 let complete = share.got > 0 && share.got == share.chunks.len();

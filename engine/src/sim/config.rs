@@ -38,6 +38,20 @@ pub struct SimConfig {
     pub crash: f64,
     /// Switch duplicate rejection off, to see that the simulator notices.
     pub planted_bug: bool,
+    /// Clocked runs: rows of the table.
+    pub rows: usize,
+    /// Clocked runs: clocks each worker closes.
+    pub clocks: u64,
+    /// Clocked runs: how stale a read may be; `None` is any number of clocks.
+    pub staleness: Option<u64>,
+    /// Clocked runs: changed rows come unasked.
+    pub eager: bool,
+    /// Clocked runs with eager rows: bound of the increments under way.
+    pub value_bound: Option<f64>,
+    /// Clocked runs: probability per tick that some worker pauses.
+    pub pause: f64,
+    /// Clocked runs: workers read rows one clock older than they may, to see that the checker notices.
+    pub planted_bug_staleness: bool,
 }
 
 impl SimConfig {
@@ -66,6 +80,13 @@ impl SimConfig {
             reset: some(&mut random, 0.02),
             crash: some(&mut random, 0.01),
             planted_bug: false,
+            rows: random.random_range(2..=30),
+            clocks: random.random_range(2..=10),
+            staleness: if random.random_bool(0.1) { None } else { Some(random.random_range(0..=3)) },
+            eager: random.random_bool(0.6),
+            value_bound: random.random_bool(0.2).then(|| random.random_range(0.5..4.0)),
+            pause: some(&mut random, 0.01),
+            planted_bug_staleness: false,
         }
     }
 }

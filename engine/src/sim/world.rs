@@ -26,13 +26,15 @@ const UNREST_TICKS: u64 = 2_000;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "seed {seed}, tick {tick}: {text}\nreplay: cargo run --release -p keyrange --example sim -- --seed {seed}{}",
-    if *planted_bug { " --planted-bug" } else { "" }
+    match (*clocked, *planted_bug) { (false, false) => "", (false, true) => " --planted-bug", (true, false) => " --clocked", (true, true) => " --clocked --planted-bug" }
 )]
 pub struct Violation {
     /// The schedule.
     pub seed: u64,
-    /// Whether duplicate rejection was switched off.
+    /// Whether a bug was planted.
     pub planted_bug: bool,
+    /// Whether it is a clocked run.
+    pub clocked: bool,
     /// When it was noticed.
     pub tick: u64,
     /// What.
@@ -54,6 +56,8 @@ pub struct SimReport {
     pub repeated: u64,
     /// Key lists asked for again.
     pub key_misses: u64,
+    /// Clocked runs: reads checked.
+    pub reads: u64,
 }
 
 /// Plays one schedule.
@@ -63,7 +67,7 @@ pub struct SimReport {
 pub fn run(config: &SimConfig) -> Result<SimReport, Violation> {
     let violation = |tick, text| {
         let SimConfig { seed, planted_bug, .. } = *config;
-        Violation { seed, planted_bug, tick, text }
+        Violation { seed, planted_bug, clocked: false, tick, text }
     };
     let mut world = World::new(config).map_err(|text| violation(0, text))?;
     let result = world.play();

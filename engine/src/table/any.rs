@@ -84,6 +84,11 @@ impl AnyTable {
         each!(self, table => table.existing_up_to(first, last, limit))
     }
 
+    /// See [`Table::at_slots`].
+    pub(crate) fn at_slots(&self, slots: Vec<u32>) -> Resolved {
+        each!(self, table => table.at_slots(slots))
+    }
+
     /// See [`Table::is_current`].
     pub fn is_current(&self, at: &Resolved) -> bool {
         each!(self, table => table.is_current(at))

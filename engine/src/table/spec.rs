@@ -69,6 +69,16 @@ pub enum Aggregation {
     Immediate,
     /// The pushes of all workers for one time are combined, then applied once.
     AllWorkers,
+    /// Each push by itself, as it arrives, and counted as the worker's clock: what is read can be asked to hold the
+    /// pushes of all workers up to some clock. See [`clock`](crate::clock).
+    Clocked,
+}
+
+impl Aggregation {
+    /// Whether pushes have times that count, so that every shard hears of each, with keys for it or without.
+    pub(crate) fn counts_times(self) -> bool {
+        self != Aggregation::Immediate
+    }
 }
 
 /// The server function of a table: a registered name and its parameters.
@@ -123,6 +133,11 @@ impl TableSpec {
         }
         if self.width == 0 || self.width > WIDTH_MAX {
             return refuse(format!("expected a width of 1 to {WIDTH_MAX} values, got {}", self.width));
+        }
+        if self.aggregation == Aggregation::Clocked && self.store == StoreKind::Frozen {
+            return refuse(
+                "expected a dense or sparse store for a clocked table, got a frozen one".to_owned(),
+            );
         }
         if let StoreKind::Dense { first, last } = self.store {
             if first > last {

@@ -154,6 +154,11 @@ impl<V: Value> Table<V> {
         (keys, self.resolved(at))
     }
 
+    /// Names rows by their slots, as found in [`Resolved::slots`] of this table before.
+    pub(crate) fn at_slots(&self, slots: Vec<u32>) -> Resolved {
+        self.resolved(Slots::List(keyrange_kernels::slots::SlotList::new(slots)))
+    }
+
     /// Whether `at`, made by this table, still names the right rows. If not, resolve the keys again.
     pub fn is_current(&self, at: &Resolved) -> bool {
         at.fits(self.generation, self.len())

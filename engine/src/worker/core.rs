@@ -8,6 +8,7 @@ use super::arrays::{BorrowedMut, PushArray, Sink, Source};
 use super::group::Group;
 use super::pieces::{Body, What};
 use super::request::*;
+use super::rows::Followed;
 use super::session::Session;
 use super::tasks::Tasks;
 use crate::key_range::RangeMap;
@@ -62,6 +63,10 @@ pub struct WorkerCore {
     pub(super) has_strays: bool,
     /// No deadline passes before this.
     pub(super) deadline_hint_ns: u64,
+    /// Frames of changed rows that came, for whom they are meant to.
+    pub(super) followed: Vec<Followed>,
+    /// Links replaced: what was on them unasked is lost.
+    pub(super) links_replaced: u64,
 }
 
 impl WorkerCore {
@@ -79,6 +84,8 @@ impl WorkerCore {
             now_ns: 0,
             has_strays: false,
             deadline_hint_ns: u64::MAX,
+            followed: Vec::new(),
+            links_replaced: 0,
         }
     }
 
@@ -181,6 +188,18 @@ impl WorkerCore {
         self.submit(Kind::Call, table, what, Vec::new(), Sink::default(), options, out)
     }
 
+    /// Asks every shard where this worker's clock of a clocked table is; see [`Kind::Clock`] for the answers. A worker that
+    /// replaced another finds what that one had done.
+    pub fn clock(
+        &mut self,
+        table: TableHandle,
+        options: Options,
+        out: &mut dyn Outbox,
+    ) -> Result<TaskId, SubmitError> {
+        let what = What::Call(Target::All, String::new(), Vec::new());
+        self.submit(Kind::Clock, table, what, Vec::new(), Sink::default(), options, out)
+    }
+
     /// Asks every shard to create, freeze or drop a table.
     pub fn control(
         &mut self,
@@ -214,6 +233,7 @@ impl WorkerCore {
         let mut body = Box::new(Body {
             time: options.time,
             after_time: options.after_time,
+            subscribe: options.subscribe,
             parts,
             into,
             callback: options.callback,

@@ -53,7 +53,7 @@ impl WorkerCore {
             body.into.resize(values);
         }
         task.remaining = body.pieces.len() as u32;
-        let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Graph);
+        let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Clock | Kind::Graph);
         for (piece, to) in body.pieces.iter().enumerate() {
             let unsent = Unsent { task: id, piece: piece as u32, is_call };
             self.sessions[to.shard as usize].unsent.push_back(unsent);
@@ -240,10 +240,10 @@ pub(super) fn answer_len(body: &Body) -> Option<usize> {
 }
 
 fn outcome(body: Body) -> Outcome {
-    let Body { what, parts, into, mut found, mut replies, .. } = body;
+    let Body { what, parts, into, mut found, mut replies, clock, .. } = body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
-    let mut outcome = Outcome { values: into.into_values(), replies, ..Outcome::default() };
+    let mut outcome = Outcome { values: into.into_values(), clock, replies, ..Outcome::default() };
     if let What::Graph(graph) = what {
         let ends = graph.into_nodes().into_iter();
         outcome.nodes =

@@ -25,7 +25,8 @@
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
-//! way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `graph.rs` (graphs shipped whole), `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
+//! way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `graph.rs` (graphs shipped whole), `send.rs`,
+//! `receive.rs`, `rows.rs` (what comes unasked), and `delay.rs` (bounded delay).
 
 mod arrays;
 mod check;
@@ -37,6 +38,7 @@ mod group;
 mod pieces;
 mod receive;
 mod request;
+mod rows;
 mod send;
 mod session;
 mod tasks;
@@ -49,5 +51,6 @@ pub use request::{
     Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,
     TaskState,
 };
+pub use rows::RowsFrame;
 pub(crate) use send::CACHED_KEYS_MIN;
 pub(crate) use session::CALLS_MAX;

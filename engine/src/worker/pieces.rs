@@ -18,6 +18,9 @@ pub(super) struct Body {
     pub table: TableHandle,
     pub time: u64,
     pub after_time: bool,
+    pub subscribe: bool,
+    /// The least clock that answers came with.
+    pub clock: Option<u64>,
     pub what: What,
     pub parts: Vec<Source>,
     pub into: Sink,
@@ -90,6 +93,8 @@ impl Body {
             table,
             time: 0,
             after_time: false,
+            subscribe: false,
+            clock: None,
             what,
             parts: Vec::new(),
             into: Sink::default(),
@@ -114,10 +119,11 @@ impl Body {
         let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
         let arrays = self.parts.len().max(1);
         let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);
-        // Shards in the range are asked even without keys there: they await a contribution, or tell of an update.
+        // Every shard hears of a time that counts, of who wants to hear of its clock, and of who wants to hear of an update.
         let collects = match self.kind {
-            Kind::Pull => self.after_time && self.list().is_empty(),
-            _ => self.table.aggregation == Aggregation::AllWorkers,
+            Kind::Pull if self.after_time && self.list().is_empty() => true,
+            Kind::Pull => self.table.aggregation.counts_times() && self.subscribe,
+            _ => self.table.aggregation.counts_times(),
         };
         self.pieces = match &self.what {
             What::Keys(Keys::List(list)) => {
@@ -145,7 +151,29 @@ impl Body {
                 (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
             }
         };
+        if self.kind == Kind::Push && self.table.aggregation == Aggregation::Clocked {
+            self.divide_ranges();
+        }
         self.number_chunks();
+    }
+
+    /// Gives each piece of a shard a range of its own, so that their ranges together are what they all had: a clocked push
+    /// speaks for every key of its range.
+    fn divide_ranges(&mut self) {
+        let first_key = |piece: &Piece, list: &[Key]| match &piece.keys {
+            PieceKeys::Slice { at, .. } => list.get(at.start).copied(),
+            _ => None,
+        };
+        let starts: Vec<_> = self.pieces.iter().map(|piece| first_key(piece, self.list())).collect();
+        for (index, start) in starts.into_iter().enumerate().skip(1) {
+            let [before, piece] = &mut self.pieces[index - 1..=index] else { continue };
+            if let (Some(start), true) = (start, before.shard == piece.shard)
+                && let Ok(lower) = KeyRange::new(before.range.first(), start - 1)
+                && let Ok(upper) = KeyRange::new(start, piece.range.last())
+            {
+                (before.range, piece.range) = (lower, upper);
+            }
+        }
     }
 
     /// Numbers the pieces that go to one shard: neighbours, because pieces are in key order.

@@ -7,6 +7,7 @@ use super::request::{PeerFault, TaskError, TaskId, TaskState};
 use super::session::{Flight, Unsent};
 use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};
 use crate::session::{Outbox, PeerId};
+use crate::table::Aggregation;
 
 impl WorkerCore {
     /// Takes in one frame from `from` (carrier's word included). The frame is not needed afterwards. Call
@@ -24,6 +25,9 @@ impl WorkerCore {
         let session = self.sessions.get_mut(shard).ok_or(PeerFault::NoSession { peer: from.0 })?;
         if header.epoch != self.config.epoch {
             return Ok(()); // an answer to this worker's predecessor
+        }
+        if frame.kind == Kind::Rows {
+            return self.rows_came(from, &frame);
         }
         let sequence = header.sequence;
         let count = if frame.kind == Kind::Ack { u64::from(header.key_count) } else { 1 };
@@ -86,6 +90,10 @@ impl WorkerCore {
                 _ => store_values(body, piece, frame),
             };
             stored.map_err(|text| PeerFault::Answer { sequence, text })?;
+            if body.table.aggregation == Aggregation::Clocked {
+                let clock = frame.header.time;
+                body.clock = Some(body.clock.map_or(clock, |least| least.min(clock)));
+            }
         }
         let Some((task, piece)) = self.sessions[shard].arrive(sequence) else { return Ok(()) };
         match rest.and_then(|last| self.add_rest(task, piece as usize, last)) {

@@ -77,6 +77,8 @@ pub struct Options {
     pub group: Option<TaskId>,
     /// Pull only: answer when update `time` of the table is finished at each shard.
     pub after_time: bool,
+    /// Pull of a clocked table only: have the rows sent again whenever somebody has changed them.
+    pub subscribe: bool,
     /// When to give up, on the clock given to `poll`.
     pub deadline: Option<Duration>,
     /// Takes the end of the task instead of `take`.
@@ -112,6 +114,8 @@ pub struct Outcome {
     pub values: Values,
     /// The keys the values belong to, for [`Keys::Existing`] only.
     pub keys: Vec<Key>,
+    /// Pull of a clocked table: no worker's clock was below this when the values were read.
+    pub clock: Option<u64>,
     /// Answers of a call by shard, in shard order.
     pub replies: Vec<(u32, Vec<u8>)>,
     /// How each node of a graph ended.

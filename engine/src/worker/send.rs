@@ -144,6 +144,7 @@ impl WorkerCore {
         let Some(session) = self.sessions.get_mut(peer.0 as usize) else { return };
         session.again = session.open().collect();
         session.kept.clear(); // the old link's slabs went with it
+        self.links_replaced += 1;
         self.pump(out);
     }
 
@@ -290,8 +291,9 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
         _ => 0,
     };
     let after = if body.after_time && body.kind == Kind::Pull { Flags::AFTER_TIME } else { 0 };
+    let subscribe = if body.subscribe && body.kind == Kind::Pull { Flags::SUBSCRIBE } else { 0 };
     Header {
-        flags: flags | after,
+        flags: flags | after | subscribe,
         table: body.table.id,
         value_type: body.table.value_type,
         parts: body.parts.len() as u8,

@@ -41,7 +41,7 @@ pub struct ManagerArgs {
 /// Manages the job to its end.
 pub fn run(Manager::SparseLr(args): Manager) -> anyhow::Result<()> {
     let launch = Launch {
-        job: args.job.job(args.read_threads.max(1))?,
+        job: args.job.job(args.read_threads.max(1))?.into(),
         size: args.size,
         carrier: Carrier::Auto,
         fault: FaultArgs::default(),

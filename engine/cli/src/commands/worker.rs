@@ -3,7 +3,7 @@
 use clap::Args;
 use keyrange::client::WorkerConfig;
 use keyrange::node::connect_worker;
-use keyrange_apps::sparse_lr::job;
+use keyrange_apps::application;
 
 use crate::failure::Failure;
 use crate::launch::{spare_cores, under_supervision};
@@ -35,7 +35,7 @@ pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
         };
         let worker = connect_worker(&config).map_err(|error| Failure::job(error.to_string()))?;
         let rank = worker.rank();
-        job::run_worker(worker)?;
+        application::run_worker(worker)?;
         if !args.member.supervised {
             println!("worker {rank} has finished");
         }

@@ -1,8 +1,9 @@
 //! A job on this machine: its manager, its processes or threads, its progress and its end.
 //!
-//! [`children`] are the processes, [`watch`] follows a job's events to its end, [`progress`] is what people see.
+//! [`job`] is what is trained, [`children`] are the processes, [`watch`] follows a job's events to its end, [`progress`] is what people see.
 
 mod children;
+mod job;
 mod progress;
 mod watch;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use keyrange::cluster::Embedded;
 use keyrange::manager::{Address, Door, JobPlan, Manager, ManagerConfig};
 use keyrange::update::Registry;
-use keyrange_apps::sparse_lr::job::{self, TrainJob};
+use keyrange_apps::application;
 use keyrange_apps::sparse_lr::server;
 
 use self::children::Children;
@@ -21,11 +22,12 @@ use crate::failure::Failure;
 use crate::options::{Carrier, FaultArgs, SizeArgs};
 
 pub use self::children::under_supervision;
+pub use self::job::Job;
 
 /// A job to be run.
 pub struct Launch {
     /// What to train on and how.
-    pub job: TrainJob,
+    pub job: Job,
     /// How many nodes.
     pub size: SizeArgs,
     /// How they talk.
@@ -43,7 +45,7 @@ impl Launch {
         let plan = JobPlan {
             join_deadline: self.size.join_deadline,
             ring_bytes: self.size.ring_bytes,
-            parameters: serde_json::to_value(&self.job)?,
+            parameters: self.job.parameters()?,
             ..JobPlan::new(self.size.servers, self.size.workers)
         };
         plan.check().map_err(|error| Failure::input(error.to_string()))?;
@@ -109,7 +111,7 @@ pub fn embedded(launch: Launch) -> anyhow::Result<()> {
     let workers: Vec<_> = cluster
         .take_workers()
         .into_iter()
-        .map(|worker| std::thread::spawn(move || job::run_worker(worker)))
+        .map(|worker| std::thread::spawn(move || application::run_worker(worker)))
         .collect();
     let result = Watch::new(launch, signals, None).run(cluster.events(), &|reason| cluster.abort(reason));
     // The job's end already has every reason; what matters here is whose fault it was.

@@ -10,6 +10,7 @@ use keyrange_apps::sparse_lr::job::TrainReport;
 use keyrange_apps::sparse_lr::solver::PassReport;
 use serde_json::{Value, json};
 
+use super::job::{FACTOR_HEADER, Job, factor_line, print_factor};
 use super::Launch;
 use crate::failure::Failure;
 
@@ -72,17 +73,25 @@ impl Progress {
     }
 
     fn pass(&mut self, body: &Value) {
+        if let Some(text) = factor_line(body) {
+            return self.tell(FACTOR_HEADER, text);
+        }
         let Ok(pass) = serde_json::from_value::<PassReport>(body.clone()) else { return };
         let moved = body["bytes_moved"].as_f64().unwrap_or(0.0) / 1e6;
         let PassReport { pass, objective, nonzeros, active, violation, seconds, .. } = pass;
         let text = format!(
             "{pass:6} {objective:15.6} {nonzeros:11} {active:11} {violation:11.3e} {seconds:9.3} {moved:11.2}"
         );
+        self.tell(HEADER, text);
+    }
+
+    /// The moving line, or now and then a line.
+    fn tell(&mut self, header: &str, text: String) {
         if self.live {
             self.bar.set_message(text);
         } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
             if self.last_line.replace(Instant::now()).is_none() {
-                self.line(HEADER);
+                self.line(header);
             }
             self.line(&text);
         }
@@ -105,7 +114,7 @@ impl Progress {
     pub fn conclude(&self, launch: &Launch) -> anyhow::Result<()> {
         let no_report = || Failure::job("the job finished without a report of worker 0");
         let mut full = self.report.clone().ok_or_else(no_report)?;
-        let report: TrainReport = serde_json::from_value(full.clone())?;
+        let report = full.clone();
         let carrier = match self.carriers.len() {
             0 => "in-process".to_owned(),
             _ => self.carriers.iter().cloned().collect::<Vec<_>>().join("+"),
@@ -116,7 +125,10 @@ impl Progress {
         if let Some(file) = &launch.report {
             write_whole(file, &(serde_json::to_string_pretty(&full)? + "\n"))?;
         }
-        print(&report, &carrier, launch);
+        match launch.job {
+            Job::SparseLr(_) => print(&serde_json::from_value(report)?, &carrier, launch),
+            Job::MatrixFactorization(_) => print_factor(&serde_json::from_value(report)?, &carrier, launch),
+        }
         Ok(())
     }
 }
@@ -162,7 +174,7 @@ fn print(report: &TrainReport, carrier: &str, launch: &Launch) {
         let auc = test.auc.map_or("not defined".to_owned(), |auc| format!("{auc:.6}"));
         println!("test            AUC {auc}, log-loss {:.6}, accuracy {:.6}", test.logloss, test.accuracy);
     }
-    if let Some(model) = &launch.job.model {
+    if let Some(model) = launch.job.model() {
         println!("model           {}", model.display());
     }
     if let Some(file) = &launch.report {

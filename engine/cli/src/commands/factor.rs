@@ -1,0 +1,136 @@
+//! `keyrange train matrix-factorization`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use keyrange::clock::{ClockedConfig, Staleness};
+use keyrange_apps::matrix_factorization::FactorJob;
+
+use crate::failure::Failure;
+use crate::launch::{self, Launch};
+use crate::options::{Carrier, FaultArgs, SizeArgs, duration, positive};
+
+/// Options of `keyrange train matrix-factorization`.
+#[derive(Args)]
+pub struct FactorArgs {
+    /// Ratings: lines `user,item,rating`, plain or .gz, .bz2, .xz, .zst; every tenth is kept for the test
+    #[arg(long, env = "KEYRANGE_DATA_FILES", required = true, value_name = "FILE")]
+    data: PathBuf,
+
+    /// Factors per user and item
+    #[arg(long, env = "KEYRANGE_RANK", default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    rank: u32,
+
+    /// Passes over the ratings
+    #[arg(long, env = "KEYRANGE_EPOCHS", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    epochs: u64,
+
+    /// Clocks per pass: each worker closes one after so many of its ratings
+    #[arg(long, env = "KEYRANGE_CLOCKS", default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    clocks: u64,
+
+    /// How many clocks a read may be behind: 0 (bulk synchronous), a number, or unbounded (asynchronous)
+    #[arg(long, env = "KEYRANGE_STALENESS", allow_negative_numbers = true, default_value = "0", value_name = "S")]
+    staleness: Staleness,
+
+    /// Servers send changed rows when everybody's clock has advanced, instead of being asked for old ones
+    #[arg(long, env = "KEYRANGE_EAGER")]
+    eager: bool,
+
+    /// Go on after a clock only if no element of the increments under way is beyond X / sqrt(clock); with --eager
+    #[arg(long, env = "KEYRANGE_VALUE_BOUND", allow_negative_numbers = true, value_parser = positive, value_name = "X")]
+    value_bound: Option<f64>,
+
+    /// How far a step of the descent goes
+    #[arg(long, env = "KEYRANGE_RATE", allow_negative_numbers = true, default_value_t = 0.005, value_parser = positive, value_name = "X")]
+    rate: f64,
+
+    /// How strongly parameters are drawn to 0
+    #[arg(long, env = "KEYRANGE_REGULARIZATION", allow_negative_numbers = true, default_value_t = 0.08, value_parser = positive, value_name = "X")]
+    regularization: f64,
+
+    /// Record who read what at which clock in this directory, for `keyrange check-history`; rows get wider by a count
+    /// per worker
+    #[arg(long, env = "KEYRANGE_HISTORY", value_name = "DIR")]
+    history: Option<PathBuf>,
+
+    /// Seed of the beginning and of the order of ratings
+    #[arg(long, env = "KEYRANGE_SEED", default_value_t = 1, value_name = "N")]
+    seed: u64,
+
+    /// Write the report to this file, as JSON
+    #[arg(long, env = "KEYRANGE_REPORT", value_name = "FILE.json")]
+    report: Option<PathBuf>,
+
+    /// A node waits this long for the others during training before it gives up
+    #[arg(long, env = "KEYRANGE_PATIENCE", default_value = "1m", value_parser = duration, value_name = "TIME")]
+    patience: Duration,
+
+    #[command(flatten)]
+    size: SizeArgs,
+
+    /// How frames travel between the processes
+    #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
+    carrier: Carrier,
+
+    /// Servers and workers as threads of this process instead of processes
+    #[arg(long, env = "KEYRANGE_EMBEDDED")]
+    embedded: bool,
+
+    #[command(flatten)]
+    fault: FaultArgs,
+
+    /// Leave out the progress lines
+    #[arg(long, short, env = "KEYRANGE_QUIET")]
+    quiet: bool,
+}
+
+/// Trains.
+pub fn run(args: FactorArgs) -> anyhow::Result<()> {
+    super::train::check_carrier(args.embedded, args.carrier, args.fault)?;
+    let job = args.job()?;
+    let launch = Launch {
+        job: job.into(),
+        size: args.size,
+        carrier: args.carrier,
+        fault: args.fault,
+        report: args.report,
+        quiet: args.quiet,
+    };
+    if args.embedded { launch::embedded(launch) } else { launch::processes(launch) }
+}
+
+impl FactorArgs {
+    fn job(&self) -> anyhow::Result<FactorJob> {
+        let config = ClockedConfig {
+            eager: self.eager,
+            value_bound: self.value_bound,
+            ..ClockedConfig::new(self.staleness)
+        };
+        config.check().map_err(|error| Failure::input(format!("--value-bound: {error}")))?;
+        if !self.data.exists() {
+            return Err(Failure::input(format!("{}: no such file", self.data.display())));
+        }
+        if let Some(folder) = &self.history
+            && folder.read_dir().is_ok_and(|mut files| files.next().is_some())
+        {
+            let text = format!("--history: expected an empty directory, {} has files", folder.display());
+            return Err(Failure::input(text));
+        }
+        Ok(FactorJob {
+            data: std::path::absolute(&self.data)?,
+            rank: self.rank as usize,
+            epochs: self.epochs,
+            clocks: self.clocks,
+            rate: self.rate as f32,
+            regularisation: self.regularization as f32,
+            staleness: self.staleness,
+            eager: self.eager,
+            value_bound: self.value_bound,
+            history: self.history.clone().map(std::path::absolute).transpose()?,
+            seed: self.seed,
+            patience_s: self.patience.as_secs_f64(),
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! Clocks: how stale what a worker reads may be.
+//!
+//! A clocked table ([`Aggregation::Clocked`](crate::table::Aggregation::Clocked)) is read row by row and added to; each of
+//! its workers says now and then that a clock of its work is done. [`Staleness`] is the one knob: a worker at clock `c`
+//! reads all increments of the clocks before `c - s`, of whichever worker, and always its own. 0 is bulk synchronous,
+//! unbounded is asynchronous. The switch `eager` has the servers send changed rows when everybody's clock has advanced
+//! (ESSP), instead of the worker asking when what it has is too old (SSP).
+//!
+//! Clocks count from 0; a row of clock `r` holds every increment made at the clocks below `r`, so it may be read at clock
+//! `c` if `r >= c - s`. Sources: Ho et al., NIPS'13; Dai et al., arXiv 1410.8043; and the behaviour of their program.
+//!
+//! A [`Worker`](crate::client::Worker) belongs to one thread at a time, so there is one cache per worker: what the papers
+//! call thread cache and process cache is the same here. No I/O and no time live in [`ClockedCore`], so that the simulator
+//! drives it too.
+//!
+//! Read `range_clock.rs` (what servers count with), `config.rs`, `rows.rs` (the cache), `streams.rs` (rows that come
+//! unasked), `core.rs` (what decides), `table.rs` (the calls).
+
+mod config;
+mod core;
+mod range_clock;
+mod rows;
+mod streams;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use self::core::{ClockStats, ClockedCore};
+pub use config::{ClockError, ClockedConfig, Staleness};
+pub use range_clock::RangeClock;
+pub use table::ClockedTable;
+
+/// Which of these workers' clocks (by rank) are below `time`, and where they are.
+pub fn behind(workers: &[RangeClock], time: u64) -> impl Iterator<Item = (u32, u64)> + '_ {
+    (0..).zip(workers.iter().map(RangeClock::min)).filter(move |&(_, at)| at < time)
+}
