@@ -13,7 +13,7 @@ use keyrange::manager::{JobEnd, JobPlan};
 use keyrange::message::Values;
 use keyrange::table::{Aggregation, StoreKind};
 use keyrange::update::Registry;
-use keyrange::worker::{Keys, Options, Target, TaskError};
+use keyrange::worker::{Graph, Keys, Options, Target, TaskError};
 
 use common::{LIMIT, spec};
 
@@ -143,4 +143,33 @@ fn an_abort_reaches_every_worker() {
     let error = workers[0].barrier("b", LIMIT).unwrap_err();
     assert!(error.to_string().contains("enough of this"), "{error}");
     assert!(matches!(cluster.join(), JobEnd::Aborted { .. }));
+}
+
+#[test]
+fn groups_and_shipped_graphs_end_when_all_workers_have_pushed() {
+    let end = run(2, 3, |worker| {
+        let table =
+            worker.create_table(&spec(7, StoreKind::Sparse, Aggregation::AllWorkers, 1), LIMIT).unwrap();
+        let range = KeyRange::new(0, 999).unwrap();
+        for time in 1..=20u64 {
+            let group = worker.group(Options::default()).unwrap();
+            let within = || Options { group: Some(group), ..Options::default() };
+            let told = worker.wait_update(table, range, time, within()).unwrap();
+            let mut graph = Graph::new();
+            let update = graph.wait(table, range, time);
+            let pull = graph.pull(table, Keys::Range(range));
+            let push = graph.push(table, time, Keys::Range(range), vec![vec![1f32; 1000]]);
+            graph.after(pull, &[update, push]);
+            let graph = worker.graph(graph, within()).unwrap();
+            worker.seal(group).unwrap();
+            worker.wait(group, LIMIT).unwrap();
+            worker.take(told).expect("ended before its group").unwrap();
+            let mut nodes = worker.take(graph).expect("ended before its group").unwrap().nodes;
+            let Values::F32(sum) = nodes.swap_remove(pull.index()).unwrap().values else {
+                panic!("f32 expected")
+            };
+            assert!(sum.iter().all(|&value| value == 3.0 * time as f32), "{:?}", &sum[..3]);
+        }
+    });
+    assert_eq!(end, JobEnd::Finished);
 }

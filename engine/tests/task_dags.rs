@@ -8,7 +8,6 @@ use keyrange::table::CallError;
 use keyrange::update::CallView;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
-use rand_xoshiro::Xoshiro256PlusPlus;
 use wires::*;
 
 const SHARDS: usize = 2;
@@ -181,31 +180,9 @@ impl Play {
 
     /// One frame arrives, any of those under way. False if there is none.
     fn step(&mut self) -> bool {
-        let cluster = &mut self.cluster;
-        let (up, down) =
-            (cluster.up[0].frames.len(), cluster.down.iter().map(|mail| mail.frames.len()).sum::<usize>());
-        if up + down == 0 {
-            return false;
-        }
-        let mut at = self.random.random_range(0..up + down);
-        if at < up {
-            let (to, frame) = cluster.up[0].frames.remove(at).unwrap();
-            let shard = to.0 as usize;
-            cluster.shards[shard].handle(PeerId(0), frame.bytes(), &mut cluster.down[shard]).unwrap();
-            cluster.shards[shard].flush(&mut cluster.down[shard]);
-        } else {
-            at -= up;
-            let mut shard = 0;
-            while at >= cluster.down[shard].frames.len() {
-                at -= cluster.down[shard].frames.len();
-                shard += 1;
-            }
-            let (_, frame) = cluster.down[shard].frames.remove(at).unwrap();
-            cluster.workers[0].handle(PeerId(shard as u32), frame.bytes(), &mut cluster.up[0]).unwrap();
-        }
-        cluster.workers[0].poll(Duration::ZERO, &mut cluster.up[0]);
+        let arrived = self.cluster.deliver_one(&mut self.random);
         self.observe();
-        true
+        arrived
     }
 
     /// Nothing has started that still has to wait; no group has ended before its sub-tasks.

@@ -5,8 +5,8 @@
 //! thread at a time (it is `Send`); nothing happens between its calls, so call [`Worker::poll`] now and then when
 //! tasks should go on while the caller computes.
 //!
-//! Read `worker.rs` (the calls), `tasks.rs` (groups and graphs of them), `lend.rs` (pushes without a copy), `drive.rs` (views on top), `pump.rs`
-//! (the loop under them), `error.rs`.
+//! Read `worker.rs` (the calls), `tasks.rs` (groups and graphs of them), `lend.rs` (pushes without a copy), `drive.rs` (views on top),
+//! `pump.rs` (the loop under them), `error.rs`.
 
 mod drive;
 mod error;

@@ -62,7 +62,16 @@ impl KeyList {
         if let Some(index) = keyrange_kernels::keys::first_unsorted(&keys) {
             return Err(KeyListError { index, key: keys[index], before: keys[index - 1] });
         }
-        Ok(KeyList(Arc::new(Inner { keys, cuts: Mutex::new(Vec::new()) })))
+        Ok(KeyList::of(keys))
+    }
+
+    /// Without keys.
+    pub fn empty() -> KeyList {
+        KeyList::of(Vec::new())
+    }
+
+    fn of(keys: Vec<Key>) -> KeyList {
+        KeyList(Arc::new(Inner { keys, cuts: Mutex::new(Vec::new()) }))
     }
 
     /// The keys.

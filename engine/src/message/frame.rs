@@ -309,7 +309,12 @@ impl<'a> Frame<'a> {
         Ok(Layout::arrays(bytes, self.array_bytes::<V>(width), self.header.parts as usize))
     }
 
-    /// What follows the header, for Control, Reply and Refused.
+    /// The whole frame, carrier's word included.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What follows the header, for Control, Graph, Reply and Refused.
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_BYTES..]
     }

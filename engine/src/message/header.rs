@@ -80,6 +80,8 @@ pub enum Kind {
     Control = 5,
     /// Where is this worker's clock of a clocked table; answered by Reply, intervals of (u64 first key, u64 clock).
     Clock = 6,
+    /// Run the requests that follow in the order their edges say; answered by Reply, which holds their answers.
+    Graph = 7,
     /// `key_count` requests from `sequence` on are done.
     Ack = 16,
     /// Values of the keys asked for.
@@ -105,6 +107,7 @@ impl Kind {
             4 => Kind::Call,
             5 => Kind::Control,
             6 => Kind::Clock,
+            7 => Kind::Graph,
             16 => Kind::Ack,
             17 => Kind::Values,
             18 => Kind::Reply,
@@ -197,13 +200,17 @@ pub enum RefusalCode {
     Repeated = 8,
     /// The request's filters cannot be undone, or the chain wanted for the answer is none.
     Filter = 9,
+    /// A node that it follows was refused.
+    Dependency = 10,
+    /// The graph cannot be run: a cycle, an unknown node, a node that is no request.
+    Graph = 11,
 }
 
 impl RefusalCode {
     /// The reason with this number; unknown numbers read as [`RefusalCode::Limit`].
     pub fn from_code(code: u32) -> RefusalCode {
         use RefusalCode::*;
-        [NoTable, NotOwned, Mismatch, Time, Function, Keys, Limit, Repeated, Filter]
+        [NoTable, NotOwned, Mismatch, Time, Function, Keys, Limit, Repeated, Filter, Dependency, Graph]
             .into_iter()
             .find(|&reason| reason as u32 == code)
             .unwrap_or(Limit)

@@ -44,6 +44,9 @@
 //!         receiver has now is what there was at `time`, or newer)
 //!
 //! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments
+//! Graph     64 `aux` edges (u32 node, u32 node that follows it), then `key_count` frames of kind Push, Pull, PushPull, Call
+//!              or Ack (nothing to do here), each on the next multiple of 64, sender, epoch and sequence 0
+//!           its Reply: as many frames of kind Ack, Values, Reply or Refused, laid out the same way
 //! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys, Clock: nothing
 //! ```
 //!
@@ -52,12 +55,13 @@
 //! A peer on shared memory can change a frame while it is read. So [`Frame::decode`] copies the header first and
 //! believes only the copy; keys are copied before they are checked; values may be anything at any time.
 //!
-//! Read `header.rs`, `layout.rs`, `frame.rs` (reader), `compose.rs` (writer), `control.rs`, `values.rs` and
+//! Read `header.rs`, `layout.rs`, `frame.rs` (reader), `compose.rs` (writer), `graph.rs` (frames in frames), `control.rs`, `values.rs` and
 //! `lent.rs` (arrays that change hands).
 
 mod compose;
 mod control;
 mod frame;
+mod graph;
 mod header;
 mod layout;
 mod lent;
@@ -68,6 +72,7 @@ pub use compose::{
 };
 pub use control::Control;
 pub use frame::{DecodeError, Frame, KeyPart};
+pub use graph::{FrameList, GraphError, GraphFrame, NODE_ANSWER_BYTES, NODES_MAX, check_order, frames};
 pub use header::{Chunk, Flags, Header, Kind, RefusalCode, VERSION};
 pub use layout::{HEADER_BYTES, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, pad64};
 pub use lent::{Lent, LentArray, LentBlock};

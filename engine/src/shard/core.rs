@@ -5,10 +5,11 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::buffers::Buffers;
+use super::graph::{Graphs, NodeRef};
 use super::key_cache::KeyCache;
 use super::replies::{Reply, Session};
 use super::requests::Refusal;
-use super::tables::TableSlot;
+use super::tables::{Parked, TableSlot};
 use crate::filter::Scratch;
 use crate::key_range::{Key, KeyRange};
 use crate::message::{Frame, Kind, RefusalCode};
@@ -97,6 +98,8 @@ pub struct ShardCore {
     pub(super) stats: ShardStats,
     /// The filtered request at hand, undone.
     pub(super) scratch: Scratch,
+    /// Requests that consist of others.
+    pub(super) graphs: Graphs,
 }
 
 impl ShardCore {
@@ -105,8 +108,8 @@ impl ShardCore {
         let cache = KeyCache::new(config.key_cache_bytes);
         let sessions = (0..config.workers).map(|_| None).collect();
         let (buffers, keys, stats) = (Buffers::default(), Vec::new(), ShardStats::default());
-        let scratch = Scratch::default();
-        ShardCore { config, registry, tables: Vec::new(), sessions, cache, buffers, keys, stats, scratch }
+        let (tables, scratch, graphs) = (Vec::new(), Scratch::default(), Graphs::default());
+        ShardCore { config, registry, tables, sessions, cache, buffers, keys, stats, scratch, graphs }
     }
 
     /// The settings.
@@ -200,12 +203,17 @@ impl ShardCore {
         Ok(())
     }
 
-    pub(super) fn drop_table(&mut self, table: u16) {
-        if let Some(slot) = self.tables.get_mut(table as usize).and_then(Option::take) {
-            for (_, update) in slot.open {
-                self.release(update);
-            }
-            self.cache.forget(table);
+    /// Forgets a table. What waits for its updates will never see them, and is refused.
+    pub(super) fn drop_table(&mut self, table: u16, out: &mut dyn Outbox) {
+        let Some(slot) = self.tables.get_mut(table as usize).and_then(Option::take) else { return };
+        let mut waiting: Vec<(u32, u64)> = slot.parked.iter().map(Parked::request).collect();
+        for (_, update) in slot.open {
+            waiting.extend(update.requests());
+            self.release(update);
+        }
+        self.cache.forget(table);
+        for (rank, sequence) in waiting {
+            self.refuse(rank, sequence, Refusal::no_table(table), out);
         }
     }
 
@@ -280,6 +288,9 @@ impl ShardCore {
                 return Err(PeerFault::Sequence { got: header.sequence, newest });
             }
         }
+        if !self.graphs.is_idle() {
+            self.run_graphs(out);
+        }
         self.check_unread(from)
     }
 
@@ -314,6 +325,9 @@ impl ShardCore {
 
     /// Queues an answer, and sends it at once if nothing waits before it.
     pub(super) fn answer(&mut self, rank: u32, mut reply: Reply, out: &mut dyn Outbox) {
+        if let Some(node) = reply.sequence_mut().and_then(|&mut sequence| NodeRef::of(sequence)) {
+            return self.node_answered(node, reply);
+        }
         let Some(Some(session)) = self.sessions.get_mut(rank as usize) else { return };
         if session.queued() == 0 {
             let mut sender = super::replies::Sender {
@@ -340,6 +354,9 @@ impl ShardCore {
 
     #[inline]
     pub(super) fn ack(&mut self, rank: u32, sequence: u64) {
+        if let Some(node) = NodeRef::of(sequence) {
+            return self.node_answered(node, Reply::Ack { sequence, count: 1 });
+        }
         if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
             session.ack(sequence);
         }

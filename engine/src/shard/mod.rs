@@ -10,14 +10,15 @@
 //! Cost of a repeated key list: one look-up of its signature, then the kernels on the frame's memory. Of a contribution
 //! that is not the last: one copy into a recycled buffer.
 //!
-//! Read `core.rs`, `requests.rs` (immediate), `updates.rs` (aggregated), `clocked.rs` with
-//! `streams.rs` (clocked), `replies.rs`, then `key_cache.rs`, `tables.rs`,
+//! Read `core.rs`, `requests.rs` (immediate), `updates.rs` (aggregated), `clocked.rs` with `streams.rs` (clocked), `replies.rs`,
+//! `graph.rs` (requests made of requests), then `key_cache.rs`, `tables.rs`,
 //! `lent.rs`, `filtered.rs` and `buffers.rs`.
 
 pub(crate) mod buffers;
 mod clocked;
 mod core;
 mod filtered;
+mod graph;
 mod key_cache;
 mod lent;
 mod replies;

@@ -38,8 +38,22 @@ pub(super) enum Reply {
     Bytes { kind: Kind, sequence: u64, aux: u32, bytes: Vec<u8> },
 }
 
+impl Reply {
+    /// The request it answers; rows that come unasked answer none.
+    pub fn sequence_mut(&mut self) -> Option<&mut u64> {
+        Some(match self {
+            Reply::Rows { .. } => return None,
+            Reply::Ack { sequence, .. } | Reply::Bytes { sequence, .. } | Reply::Answer { sequence, .. } => {
+                sequence
+            }
+            Reply::Ready(ready) => &mut ready.header.sequence,
+            Reply::Values { header, .. } | Reply::Existing { header } => &mut header.sequence,
+        })
+    }
+}
+
 /// What a call came to.
-type Answer = Result<update::Answer, Refusal>;
+pub(super) type Answer = Result<update::Answer, Refusal>;
 
 /// One worker, as the shard sees it.
 pub(super) struct Session {

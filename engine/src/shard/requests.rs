@@ -1,15 +1,15 @@
 //! What each kind of request does, for the first time and again.
 
 use super::core::ShardCore;
+use super::graph::NodeRef;
 use super::key_cache::Located;
 use super::lent::arrays;
-use super::replies::Reply;
+use super::replies::{Answer, Reply};
 use super::tables::Parked;
 use crate::key_range::{Key, KeyRange};
 use crate::message::{Control, DecodeError, Element, Flags, Frame, HEADER_BYTES, KeyPart, Kind, RefusalCode};
 use crate::session::{Outbox, Outcome, PeerId};
 use crate::table::{Aggregation, AnyTable, Resolved, Table, TableError};
-use crate::update::Answer;
 use crate::worker::{CACHED_KEYS_MIN, PeerFault};
 
 /// Why a request has no effect.
@@ -75,8 +75,9 @@ impl ShardCore {
             Kind::Push | Kind::PushPull => self.push(rank, frame, out),
             Kind::Pull => self.pull(rank, frame, out),
             Kind::Call => self.call(rank, frame, out),
+            Kind::Graph => self.graph(rank, frame),
             Kind::Clock => self.tell_clock(rank, frame, out),
-            _ => self.control(rank, frame),
+            _ => self.control(rank, frame, out),
         };
         self.conclude(rank, frame, result, out)
     }
@@ -244,9 +245,13 @@ impl ShardCore {
         let (verb, arguments) = frame.call().map_err(|error| Stop::Fault(error.into()))?;
         let limit = self.config.frame_bytes_max - HEADER_BYTES;
         let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
-        let answer = match slot.table.answer(verb, arguments) {
-            Ok(answer) if answer.len() > limit => Err(Refusal::too_large(answer.len(), limit)),
-            Ok(answer) => Ok(answer),
+        let answer = match slot.table.call_issuing(verb, arguments) {
+            Ok((answer, _)) if answer.len() > limit => Err(Refusal::too_large(answer.len(), limit)),
+            Ok((answer, subtasks)) if subtasks.is_empty() => Ok(answer),
+            Ok((answer, subtasks)) => match self.issue(rank, header.sequence, answer, subtasks, out) {
+                Ok(()) => return Ok(()),
+                Err(refusal) => Err(refusal),
+            },
             Err(error) => Err(Refusal::new(RefusalCode::Function, error.to_string())),
         };
         self.conclude_call(rank, header.sequence, answer, out);
@@ -254,16 +259,23 @@ impl ShardCore {
     }
 
     /// Answers a call, and remembers the answer.
-    pub(super) fn conclude_call(
+    pub(super) fn conclude_call(&mut self, rank: u32, sequence: u64, answer: Answer, out: &mut dyn Outbox) {
+        // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
+        self.record(rank, sequence, Outcome::Applied);
+        self.remember_and_answer(rank, sequence, answer, out);
+    }
+
+    /// Answers a request that must not be run again, also when it is repeated.
+    pub(super) fn remember_and_answer(
         &mut self,
         rank: u32,
         sequence: u64,
-        answer: Result<Answer, Refusal>,
+        answer: Answer,
         out: &mut dyn Outbox,
     ) {
-        // A call may have had an effect even if its answer is no: it counts as applied and is never run again.
-        self.record(rank, sequence, Outcome::Applied);
-        if let Some(Some(session)) = self.sessions.get_mut(rank as usize) {
+        if let Some(Some(session)) = self.sessions.get_mut(rank as usize)
+            && NodeRef::of(sequence).is_none()
+        {
             session.remember_answer(sequence, answer.clone());
         }
         match answer {
@@ -272,7 +284,7 @@ impl ShardCore {
         }
     }
 
-    fn control(&mut self, rank: u32, frame: &Frame<'_>) -> Result<(), Stop> {
+    fn control(&mut self, rank: u32, frame: &Frame<'_>, out: &mut dyn Outbox) -> Result<(), Stop> {
         let sequence = frame.header.sequence;
         let wrong = |error: serde_json::Error| Refusal::new(RefusalCode::Mismatch, error.to_string());
         match serde_json::from_slice(frame.payload()).map_err(wrong)? {
@@ -280,7 +292,7 @@ impl ShardCore {
             Control::Freeze { table } => self.freeze(table)?,
             Control::Restream { table, generation } => self.restream(rank, table, generation)?,
             Control::Reached { table, time } => self.reached(table, time)?,
-            Control::Drop { table } => self.drop_table(table),
+            Control::Drop { table } => self.drop_table(table, out),
         }
         self.record(rank, sequence, Outcome::Applied);
         self.ack(rank, sequence);

@@ -36,6 +36,13 @@ pub(super) struct Parked {
     pub located: Located,
 }
 
+impl Parked {
+    /// Who asked, and by which request.
+    pub fn request(&self) -> (u32, u64) {
+        (self.rank, self.header.sequence)
+    }
+}
+
 impl TableSlot {
     /// The part of the table that falls to the shard that owns `owned`.
     pub fn create(spec: TableSpec, owned: KeyRange, registry: &Registry) -> Result<TableSlot, TableError> {

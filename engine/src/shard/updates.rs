@@ -51,6 +51,11 @@ impl OpenUpdate {
         shares.flat_map(|(rank, share)| share.chunks.iter().flatten().map(move |held| (rank as u32, held)))
     }
 
+    /// Who contributed, and by which requests.
+    pub fn requests(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.held().map(|(rank, held)| (rank, held.header.sequence))
+    }
+
     /// Whether `chunk` of `rank` would be the last one missing.
     fn completes(&self, rank: u32, chunk: Chunk) -> bool {
         let share = &self.workers[rank as usize];
@@ -252,6 +257,7 @@ impl ShardCore {
 
     /// Forgets what worker `rank` contributed to unfinished updates, and its waiting pulls.
     pub(super) fn drop_contributions(&mut self, rank: u32) {
+        self.graphs.forget(rank);
         let mut dropped = Vec::new();
         for slot in self.tables.iter_mut().flatten() {
             slot.parked.retain(|parked| parked.rank != rank);

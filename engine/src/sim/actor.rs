@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use super::SimConfig;
+use super::graphs::Shipped;
 use super::ledger::{Ledger, check, worth};
 use super::network::Network;
 use crate::key_list::KeyList;
@@ -39,8 +40,19 @@ pub(super) struct Stage {
     pub calls_answered: Vec<Vec<u64>>,
 }
 
+impl Stage {
+    /// Keeps what calls answered, for the audit.
+    pub fn note_calls(&mut self, replies: Vec<(u32, Vec<u8>)>) -> Result<(), String> {
+        for (shard, reply) in replies {
+            let count = <[u8; 8]>::try_from(&reply[..]).map_err(|_| "a call answered rubbish")?;
+            self.calls_answered[shard as usize].push(u64::from_le_bytes(count));
+        }
+        Ok(())
+    }
+}
+
 /// A request under way.
-enum Request {
+pub(super) enum Request {
     Push(Vec<(Key, usize)>),
     Pull { list: Vec<Key>, since: u64 },
     PushPull { strokes: Vec<(Key, usize)>, list: Vec<Key>, since: u64 },
@@ -48,6 +60,7 @@ enum Request {
     Update(u64),
     After(u64),
     Call,
+    Graph(Shipped),
 }
 
 pub(super) struct Actor {
@@ -59,7 +72,7 @@ pub(super) struct Actor {
     left: usize,
 }
 
-fn handle(id: u16, aggregation: Aggregation) -> TableHandle {
+pub(super) fn handle(id: u16, aggregation: Aggregation) -> TableHandle {
     TableHandle { id, width: 1, value_type: 2, aggregation }
 }
 
@@ -154,12 +167,8 @@ impl Actor {
                     check_update(config, stage, key, value, time)?;
                 }
             }
-            Request::Call => {
-                for (shard, reply) in outcome.replies {
-                    let count = <[u8; 8]>::try_from(&reply[..]).map_err(|_| "a call answered rubbish")?;
-                    stage.calls_answered[shard as usize].push(u64::from_le_bytes(count));
-                }
-            }
+            Request::Call => stage.note_calls(outcome.replies)?,
+            Request::Graph(shipped) => shipped.judge(outcome, stage)?,
         }
         Ok(())
     }
@@ -205,7 +214,13 @@ impl Actor {
         let list = stage.lists[network.random.random_range(0..stage.lists.len())].clone();
         let table = handle(SUMS, Aggregation::Immediate);
         let since = stage.ledger.moment();
-        let kind = network.random.random_range(0..6);
+        let kind = network.random.random_range(0..7);
+        if kind == 6
+            && let Some(shipped) = self.ship(stage, network)?
+        {
+            self.under_way.push(shipped);
+            return Ok(true);
+        }
         let one = list.as_slice()[network.random.random_range(0..list.len())];
         let out = &mut network.of_worker(self.rank);
         let keys = Keys::List(list.clone());
@@ -252,7 +267,7 @@ impl Actor {
     }
 }
 
-fn strike(stage: &mut Stage, list: &KeyList) -> (Vec<(Key, usize)>, Vec<f64>) {
+pub(super) fn strike(stage: &mut Stage, list: &KeyList) -> (Vec<(Key, usize)>, Vec<f64>) {
     let mut strokes = Vec::with_capacity(list.len());
     for &key in list.as_slice() {
         strokes.push((key, stage.ledger.stroke(key).unwrap_or(0)));
@@ -261,13 +276,13 @@ fn strike(stage: &mut Stage, list: &KeyList) -> (Vec<(Key, usize)>, Vec<f64>) {
     (strokes, values)
 }
 
-fn acknowledge(stage: &mut Stage, strokes: &[(Key, usize)]) {
+pub(super) fn acknowledge(stage: &mut Stage, strokes: &[(Key, usize)]) {
     for &(key, index) in strokes {
         stage.ledger.acknowledge(key, index);
     }
 }
 
-fn check_pull(stage: &Stage, keys: &[Key], values: &[f64], since: u64) -> Result<(), String> {
+pub(super) fn check_pull(stage: &Stage, keys: &[Key], values: &[f64], since: u64) -> Result<(), String> {
     if keys.len() != values.len() {
         return Err(format!("asked for {} values, got {}", keys.len(), values.len()));
     }

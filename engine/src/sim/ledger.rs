@@ -61,6 +61,11 @@ impl Ledger {
         }
     }
 
+    /// How many strokes were made at `key`.
+    pub fn strokes(&self, key: Key) -> usize {
+        self.keys.get(&key).map_or(0, Vec::len)
+    }
+
     /// Now, for [`Ledger::check`].
     pub fn moment(&self) -> u64 {
         self.moment

@@ -7,12 +7,13 @@
 //! --seed N`. No thread, clock or socket is involved.
 //!
 //! Each stroke at a key adds its own power of 4, so a key's value, read in base 4, tells how often each stroke was applied
-//! (`ledger.rs`). Read `config.rs`, `network.rs`, `ledger.rs`, `actor.rs`, `world.rs`; `mailbox.rs` is a plain wire for
-//! tests. Clocked tables have a run of their own, [`run_clocked`].
+//! (`ledger.rs`). Read `config.rs`, `network.rs`, `ledger.rs`, `actor.rs`, `graphs.rs`, `world.rs`; `mailbox.rs` is a plain
+//! wire for tests. Clocked tables have a run of their own, [`run_clocked`].
 
 mod actor;
 mod clocked;
 mod config;
+mod graphs;
 mod ledger;
 mod mailbox;
 mod network;

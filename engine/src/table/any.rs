@@ -1,7 +1,7 @@
 //! A table of either value type.
 
 use super::{CallError, Resolved, Table, TableError, TableSpec, ValueType};
-use crate::update::{Answer, Registry};
+use crate::update::{Answer, Registry, Subtask};
 
 /// A table whose value type is known at run time only, so that a shard can hold both kinds.
 pub enum AnyTable {
@@ -110,11 +110,11 @@ impl AnyTable {
         each!(self, table => table.call(verb, args))
     }
 
-    /// See [`Table::answer`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn answer(&mut self, verb: &str, args: &[u8]) -> Result<Answer, CallError> {
-        each!(self, table => table.answer(verb, args))
+    pub(crate) fn call_issuing(
+        &mut self,
+        verb: &str,
+        args: &[u8],
+    ) -> Result<(Answer, Vec<Subtask>), CallError> {
+        each!(self, table => table.call_issuing(verb, args))
     }
 }

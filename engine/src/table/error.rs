@@ -124,6 +124,12 @@ pub enum CallError {
         /// What was expected and what came.
         text: String,
     },
+    /// The verb issues sub-tasks, and this call is no request of a worker.
+    #[error("verb {verb:?} issues sub-tasks; only a worker's request can wait for them")]
+    Subtasks {
+        /// The verb.
+        verb: String,
+    },
     /// The table refused.
     #[error(transparent)]
     Table(#[from] TableError),

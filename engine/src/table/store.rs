@@ -2,7 +2,7 @@
 
 use super::aggregate::Scratch;
 use super::{CallError, KeySpace, Pages, Resolved, Slots, TableError, TableSpec, Value};
-use crate::update::{Answer, CallView, Registry, Rows, ServerFn, UpdateError};
+use crate::update::{Answer, CallView, Registry, Rows, ServerFn, Subtask, UpdateError};
 
 /// Most keys of one range that a table without rows for them resolves at a time.
 pub const RANGE_KEYS_MAX: u64 = 1 << 28;
@@ -239,20 +239,25 @@ impl<V: Value> Table<V> {
     /// Calls the server function with a verb of its own.
     ///
     /// # Errors
-    /// [`CallError`], whatever the function reports.
+    /// [`CallError`], whatever the function reports; [`CallError::Subtasks`] for verbs that issue some.
     pub fn call(&mut self, verb: &str, args: &[u8]) -> Result<Vec<u8>, CallError> {
-        self.answer(verb, args).map(Answer::into_bytes)
+        match self.call_issuing(verb, args)? {
+            (answer, subtasks) if subtasks.is_empty() => Ok(answer.into_bytes()),
+            _ => Err(CallError::Subtasks { verb: verb.to_owned() }),
+        }
     }
 
-    /// The same, with the answer where it lies.
-    ///
-    /// # Errors
-    /// Whatever the function says.
-    pub fn answer(&mut self, verb: &str, args: &[u8]) -> Result<Answer, CallError> {
+    /// As [`call`](Self::call), for those who can run the sub-tasks it issued.
+    pub(crate) fn call_issuing(
+        &mut self,
+        verb: &str,
+        args: &[u8],
+    ) -> Result<(Answer, Vec<Subtask>), CallError> {
         let generation = self.generation;
         let (columns, space) = (&mut self.columns, &mut self.space);
         let mut view = CallView::new(columns, space, self.spec.width, generation, &mut self.scratch.rows);
-        self.function.answer(verb, args, &mut view)
+        let answer = self.function.answer(verb, args, &mut view)?;
+        Ok((answer, view.into_subtasks()))
     }
 
     pub(super) fn check_push(&self, at: &Resolved, parts: &[&[V]]) -> Result<(), TableError> {

@@ -11,6 +11,7 @@ mod builtin;
 mod function;
 mod registry;
 mod rows;
+mod subtask;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -23,4 +24,5 @@ pub use builtin::{
 pub use function::{Combine, ServerFn, UpdateError};
 pub use registry::{BoxedFn, Registry, parse_params};
 pub use rows::Rows;
+pub use subtask::Subtask;
 pub use view::CallView;

@@ -1,6 +1,6 @@
 //! What a server function sees of its table when it is called.
 
-use super::Rows;
+use super::{Rows, Subtask};
 use crate::table::{KeySpace, Pages, Resolved, TableError, Value};
 
 /// Keys and columns of a whole table, for [`ServerFn::call`](super::ServerFn::call). Rows can be read and changed; no row
@@ -11,6 +11,7 @@ pub struct CallView<'a, V: Value> {
     width: u32,
     generation: u32,
     scratch: &'a mut Vec<Vec<V>>,
+    subtasks: Vec<Subtask>,
 }
 
 impl<'a, V: Value> CallView<'a, V> {
@@ -21,7 +22,17 @@ impl<'a, V: Value> CallView<'a, V> {
         generation: u32,
         scratch: &'a mut Vec<Vec<V>>,
     ) -> Self {
-        Self { columns, space, width, generation, scratch }
+        Self { columns, space, width, generation, scratch, subtasks: Vec::new() }
+    }
+
+    /// Makes `subtask` part of this call: it begins when the call has returned well, and the call is answered when all
+    /// its sub-tasks have ended. Those of one call may run in any order; there may be some 250 in all.
+    pub fn issue(&mut self, subtask: Subtask) {
+        self.subtasks.push(subtask);
+    }
+
+    pub(crate) fn into_subtasks(self) -> Vec<Subtask> {
+        self.subtasks
     }
 
     /// The number of rows.

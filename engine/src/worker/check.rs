@@ -28,7 +28,7 @@ impl WorkerCore {
                 let bytes = HEADER_BYTES + pad64(verb.len()) + arguments.len();
                 check_size("a call", bytes, self.config.frame_bytes_max)
             }
-            What::Group(_) => Ok(()),
+            What::Group(_) | What::Graph(_) => Ok(()),
             What::Control(json) => {
                 check_size("a control request", HEADER_BYTES + json.len(), self.config.frame_bytes_max)
             }

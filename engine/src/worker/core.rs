@@ -1,6 +1,6 @@
 //! The core itself: its settings, and the calls that submit tasks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -221,8 +221,8 @@ impl WorkerCore {
         self.submit(Kind::Call, table, What::Call(call), Vec::new(), Sink::default(), options, out)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one road of five public calls")]
-    fn submit(
+    #[expect(clippy::too_many_arguments, reason = "the one road of all public calls")]
+    pub(super) fn submit(
         &mut self,
         kind: Kind,
         table: TableHandle,
@@ -233,23 +233,16 @@ impl WorkerCore {
         out: &mut dyn Outbox,
     ) -> Result<TaskId, SubmitError> {
         let mut body = Box::new(Body {
-            kind,
-            table,
             time: options.time,
             after_time: options.after_time,
             subscribe: options.subscribe,
-            clock: None,
             priority: options.priority,
-            what,
             parts,
             into,
-            pieces: Vec::new(),
-            found: Vec::new(),
-            replies: Vec::new(),
             callback: options.callback,
             group: options.group,
             filters: options.filters,
-            coded: HashMap::new(),
+            ..Body::new(kind, table, what)
         });
         self.check(&body)?;
         if let Some(group) = options.group {
@@ -313,10 +306,10 @@ impl WorkerCore {
 }
 
 /// For requests that are about no table.
-const NO_TABLE: TableHandle =
+pub(super) const NO_TABLE: TableHandle =
     TableHandle { id: 0, width: 0, value_type: 0, aggregation: Aggregation::Immediate };
 
-fn sources<A: PushArray>(parts: Vec<A>) -> Vec<Source> {
+pub(super) fn sources<A: PushArray>(parts: Vec<A>) -> Vec<Source> {
     parts.into_iter().map(|part| part.into_part().0).collect()
 }
 

@@ -53,7 +53,7 @@ impl WorkerCore {
             body.into.resize(values);
         }
         task.remaining = body.pieces.len() as u32;
-        let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Clock);
+        let is_call = matches!(body.kind, Kind::Call | Kind::Control | Kind::Clock | Kind::Graph);
         for (piece, to) in body.pieces.iter().enumerate() {
             let unsent = Unsent { task: id, piece: piece as u32, is_call, priority: body.priority };
             self.sessions[to.shard as usize].queue(unsent);
@@ -101,7 +101,7 @@ impl WorkerCore {
         }
         if has_callback && let Some((Some(mut body), error)) = self.tasks.close(id) {
             let callback = body.callback.take();
-            let result = error.map_or_else(|| Ok(outcome(body)), Err);
+            let result = error.map_or_else(|| Ok(outcome(*body)), Err);
             if let Some(callback) = callback {
                 callback(id, result);
             }
@@ -169,7 +169,7 @@ impl WorkerCore {
         let Some((body, error)) = self.tasks.close(id) else { return Some(Ok(Outcome::default())) };
         Some(match (body, error) {
             (_, Some(error)) => Err(error),
-            (Some(body), None) => Ok(outcome(body)),
+            (Some(body), None) => Ok(outcome(*body)),
             (None, None) => Ok(Outcome::default()),
         })
     }
@@ -228,7 +228,7 @@ impl WorkerCore {
 }
 
 /// How many values the answers bring, if that is known beforehand.
-fn answer_len(body: &Body) -> Option<usize> {
+pub(super) fn answer_len(body: &Body) -> Option<usize> {
     let What::Keys(keys) = &body.what else { return None };
     let rows = match keys {
         _ if body.kind == Kind::Push => return None,
@@ -239,11 +239,16 @@ fn answer_len(body: &Body) -> Option<usize> {
     Some(rows * body.table.width as usize)
 }
 
-fn outcome(body: Box<Body>) -> Outcome {
-    let Body { parts, into, mut found, mut replies, clock, .. } = *body;
+fn outcome(body: Body) -> Outcome {
+    let Body { what, parts, into, mut found, mut replies, clock, .. } = body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
     let mut outcome = Outcome { values: into.into_values(), clock, replies, ..Outcome::default() };
+    if let What::Graph(graph) = what {
+        let ends = graph.into_nodes().into_iter();
+        outcome.nodes =
+            ends.map(|(body, failure)| failure.map_or_else(|| Ok(self::outcome(body)), Err)).collect();
+    }
     for part in parts {
         match part {
             Source::Owned(values) => outcome.parts.push(values),

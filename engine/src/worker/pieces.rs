@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
 use super::call::Call;
+use super::graph::GraphBody;
 use super::group::Group;
 use super::request::{Callback, Keys, TableHandle, Target, TaskId};
 use crate::filter::{Coded, Filters, plain_bytes_max};
@@ -46,6 +47,8 @@ pub(super) enum What {
     Control(Vec<u8>),
     /// No messages of its own.
     Group(Group),
+    /// Requests of a whole graph.
+    Graph(GraphBody),
 }
 
 /// One message of a task.
@@ -89,6 +92,29 @@ impl Piece {
 }
 
 impl Body {
+    /// A request with nothing but its kind, table and subject.
+    pub fn new(kind: Kind, table: TableHandle, what: What) -> Body {
+        Body {
+            kind,
+            table,
+            time: 0,
+            after_time: false,
+            subscribe: false,
+            priority: 0,
+            clock: None,
+            what,
+            parts: Vec::new(),
+            into: Sink::default(),
+            pieces: Vec::new(),
+            found: Vec::new(),
+            replies: Vec::new(),
+            callback: None,
+            group: None,
+            filters: Filters::default(),
+            coded: HashMap::new(),
+        }
+    }
+
     /// The keys of the task's list.
     pub fn list(&self) -> &[Key] {
         match &self.what {
@@ -104,8 +130,12 @@ impl Body {
         let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
         let arrays = self.parts.len().max(1);
         let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);
-        // Every shard hears of a time that counts, and of who wants to hear of its clock.
-        let collects = self.table.aggregation.counts_times() && (self.kind != Kind::Pull || self.subscribe);
+        // Every shard hears of a time that counts, of who wants to hear of its clock, and of who wants to hear of an update.
+        let collects = match self.kind {
+            Kind::Pull if self.after_time && self.list().is_empty() => true,
+            Kind::Pull => self.table.aggregation.counts_times() && self.subscribe,
+            _ => self.table.aggregation.counts_times(),
+        };
         self.pieces = match &self.what {
             What::Keys(Keys::List(list)) => {
                 let range = if collects { Some(KeyRange::ALL) } else { list.span() };
@@ -124,6 +154,10 @@ impl Body {
                 vec![bare(map.shard_of(*key), KeyRange::one(*key), PieceKeys::None)]
             }
             What::Group(_) => Vec::new(),
+            What::Graph(graph) => {
+                let shards = graph.shards();
+                shards.map(|shard| bare(shard as usize, KeyRange::ALL, PieceKeys::None)).collect()
+            }
             What::Call(Call { target: Target::All, .. }) | What::Control(_) => {
                 (0..map.shards()).map(|shard| bare(shard, KeyRange::ALL, PieceKeys::None)).collect()
             }

@@ -49,10 +49,7 @@ impl WorkerCore {
                 self.need_keys(shard, sequence, out);
                 Ok(())
             }
-            Kind::Reply => {
-                self.reply(shard, &frame);
-                Ok(())
-            }
+            Kind::Reply => self.reply(shard, &frame),
             Kind::Refused => {
                 self.refused(shard, &frame);
                 Ok(())
@@ -144,14 +141,19 @@ impl WorkerCore {
         }
     }
 
-    fn reply(&mut self, shard: usize, frame: &Frame<'_>) {
-        if let Some((body, _)) = self.piece_of(shard, frame.header.sequence) {
+    fn reply(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
+        let sequence = frame.header.sequence;
+        if let Some((body, _)) = self.piece_of(shard, sequence) {
             match &mut body.what {
                 What::Call(Call { receive: Some(receive), .. }) => receive(shard as u32, frame.payload()),
+                What::Graph(graph) => graph
+                    .store(shard as u32, frame.payload())
+                    .map_err(|text| PeerFault::Answer { sequence, text })?,
                 _ => body.replies.push((shard as u32, frame.payload().to_vec())),
             }
         }
-        self.acknowledged(shard, frame.header.sequence);
+        self.acknowledged(shard, sequence);
+        Ok(())
     }
 
     fn refused(&mut self, shard: usize, frame: &Frame<'_>) {
@@ -165,7 +167,7 @@ impl WorkerCore {
     }
 }
 
-fn store_values(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<(), String> {
+pub(super) fn store_values(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<(), String> {
     let rows = body.pieces[piece].rows();
     let width = body.table.width as usize;
     let header = &frame.header;

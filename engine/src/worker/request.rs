@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::filter::Filters;
 use crate::key_list::KeyList;
 use crate::key_range::{Key, KeyRange};
-use crate::message::{DecodeError, Lent, RefusalCode, Values};
+use crate::message::{DecodeError, GraphError, Lent, RefusalCode, Values};
 use crate::table::{Aggregation, TableSpec};
 
 /// Names a task of one worker core; never reused within its life.
@@ -123,6 +123,8 @@ pub struct Outcome {
     pub clock: Option<u64>,
     /// Answers of a call by shard, in shard order.
     pub replies: Vec<(u32, Vec<u8>)>,
+    /// How each node of a graph ended.
+    pub nodes: Vec<Result<Outcome, TaskError>>,
 }
 
 /// Where a task stands.
@@ -264,6 +266,17 @@ pub enum SubmitError {
     /// A chain of filters does not fit the request.
     #[error("filters: {0}")]
     Filter(String),
+    /// The graph has no nodes, too many, or a cycle.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A node of the graph is impossible by itself.
+    #[error("node {node}: {error}")]
+    Node {
+        /// Which node.
+        node: usize,
+        /// Why.
+        error: Box<SubmitError>,
+    },
     /// A row, a verb or its arguments do not fit into a frame.
     #[error("{what} of {got} bytes does not fit, at most {max}")]
     TooLarge {

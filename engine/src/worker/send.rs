@@ -201,8 +201,8 @@ impl WorkerCore {
         out: &mut dyn Outbox,
     ) -> Result<bool, OutboxError> {
         let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return Ok(false) };
-        let (index, piece) = (piece, body.pieces.get(piece as usize));
-        let Some(piece) = piece else { return Ok(false) };
+        let index = piece;
+        let Some(piece) = body.pieces.get(piece as usize) else { return Ok(false) };
         if self.tasks.get(id).is_some_and(|task| task.state == super::TaskState::Finished) {
             return Ok(false);
         }
@@ -212,19 +212,16 @@ impl WorkerCore {
         header.sender = self.config.rank;
         header.epoch = self.config.epoch;
         match &body.what {
-            What::Call(Call { verb, arguments, .. }) => {
-                let (bytes, arguments) =
-                    (HEADER_BYTES + pad64(verb.len()) + arguments.len(), arguments.parts());
-                if bytes >= GATHERED_BYTES_MIN && out.gathers(peer) {
-                    gather_call(&header, verb, &arguments, |tag, parts| out.send_parts(peer, tag, parts))?;
-                } else {
-                    out.send(peer, bytes, &mut |body| compose_call(body, &header, verb, &arguments))?;
-                }
-            }
+            What::Call(call) => send_call(out, peer, &header, call)?,
             What::Control(json) => {
                 out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;
             }
             What::Group(_) => {}
+            What::Graph(graph) => {
+                let (header, payload) = graph.message(header, index);
+                let bytes = HEADER_BYTES + payload.len();
+                out.send(peer, bytes, &mut |body| compose_bytes(body, &header, payload))?;
+            }
             What::Keys(_) => {
                 let table = body.table.id;
                 let cacheable = match &piece.keys {
@@ -248,6 +245,29 @@ impl WorkerCore {
         }
         Ok(true)
     }
+}
+
+/// Sends one piece as a node of a graph: without number, keys and all.
+pub(super) fn send_body(
+    out: &mut dyn Outbox,
+    peer: PeerId,
+    body: &Body,
+    piece: &Piece,
+) -> Result<(), OutboxError> {
+    let header = piece_header(body, piece);
+    match &body.what {
+        What::Call(call) => send_call(out, peer, &header, call),
+        _ => send_keys(out, peer, header, body, piece, None),
+    }
+}
+
+fn send_call(out: &mut dyn Outbox, peer: PeerId, header: &Header, call: &Call) -> Result<(), OutboxError> {
+    let Call { verb, arguments, .. } = call;
+    let (bytes, arguments) = (HEADER_BYTES + pad64(verb.len()) + arguments.len(), arguments.parts());
+    if bytes >= GATHERED_BYTES_MIN && out.gathers(peer) {
+        return gather_call(header, verb, &arguments, |tag, parts| out.send_parts(peer, tag, parts));
+    }
+    out.send(peer, bytes, &mut |body| compose_call(body, header, verb, &arguments))
 }
 
 fn one_key_header(table: u16, value_type: u8, key: Key) -> Header {

@@ -13,6 +13,9 @@ use keyrange::table::{Aggregation, AnyTable, FunctionSpec, StoreKind, TableSpec,
 use keyrange::update::Registry;
 use keyrange::worker::{TableHandle, WorkerConfig, WorkerCore};
 
+/// Bytes of one message.
+pub const PIECE_BYTES: usize = 320;
+
 const HOSTILE: PeerId = PeerId(1);
 
 fn spec(id: u16, aggregation: Aggregation) -> TableSpec {
@@ -46,7 +49,7 @@ fn shard() -> ShardCore {
 
 /// Makes right what any peer could make right: version, kind, epoch, sender, a table that exists, the checksum.
 fn sign(bytes: &mut [u8], sender: u32, request: bool) {
-    let kinds: &[u8] = if request { &[1, 2, 3, 4, 5] } else { &[16, 17, 18, 19, 20] };
+    let kinds: &[u8] = if request { &[1, 2, 3, 4, 5, 7] } else { &[16, 17, 18, 19, 20] };
     bytes[8] = VERSION;
     bytes[9] = kinds[usize::from(bytes[9]) % kinds.len()];
     let flags = u16::from(bytes[10]) & Flags::ALL;
@@ -57,8 +60,36 @@ fn sign(bytes: &mut [u8], sender: u32, request: bool) {
     bytes[21] = 0;
     bytes[25..32].fill(0); // sequence below 256
     bytes[58..60].fill(0); // no more keys than a short input could have
+    if bytes[9] == 7 {
+        sign_nodes(bytes);
+    }
     let header = Header::from_bytes(bytes.first_chunk().expect("a whole header"));
     bytes[4..8].copy_from_slice(&header.checksum().to_le_bytes());
+}
+
+/// Makes the nodes of a graph frames: at most two edges, then as many nodes as there is room for.
+fn sign_nodes(bytes: &mut [u8]) {
+    let edges = bytes[60] % 3;
+    bytes[60..64].copy_from_slice(&u32::from(edges).to_le_bytes());
+    for end in bytes[HEADER_BYTES..].chunks_mut(4).take(2 * usize::from(edges)) {
+        end.iter_mut().enumerate().for_each(|(at, byte)| *byte = if at == 0 { *byte % 4 } else { 0 });
+    }
+    let start = (HEADER_BYTES + if edges > 0 { 64 } else { 0 }).min(bytes.len());
+    let nodes = bytes[start..].chunks_mut(64);
+    let mut count = 0u32;
+    for node in nodes.filter(|node| node.len() == HEADER_BYTES) {
+        node[..4].copy_from_slice(&64u32.to_le_bytes());
+        node[8] = VERSION;
+        node[9] = [1, 2, 3, 4, 16][usize::from(node[9]) % 5];
+        (node[10], node[11]) = (node[10] & 6, 0);
+        node[20] = [1, 2, 3, 5][usize::from(node[20]) % 4];
+        node[21] = 0;
+        node[57..60].fill(0);
+        let header = Header::from_bytes(node.first_chunk().expect("a whole header"));
+        node[4..8].copy_from_slice(&header.checksum().to_le_bytes());
+        count += 1;
+    }
+    bytes[56..60].copy_from_slice(&count.to_le_bytes());
 }
 
 /// Neither core may panic, a fault is an answer, and what a healthy worker pushes meanwhile must be all there.
@@ -73,7 +104,7 @@ pub fn attack(data: &[u8]) {
     let table = TableHandle::from(&spec(4, Aggregation::Immediate));
     shard.create_table(spec(4, Aggregation::Immediate)).expect("a good table");
     let mut pushed = 0f32;
-    for piece in data.chunks(200) {
+    for piece in data.chunks(PIECE_BYTES) {
         let mut frame = FrameBytes::copy_of(piece);
         if piece.len() >= HEADER_BYTES {
             sign(frame.bytes_mut(), HOSTILE.0, true);

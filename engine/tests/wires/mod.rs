@@ -4,6 +4,9 @@
 pub use std::sync::Arc;
 pub use std::time::Duration;
 
+use rand::RngExt;
+pub use rand_xoshiro::Xoshiro256PlusPlus;
+
 pub use keyrange::key_list::KeyList;
 pub use keyrange::key_range::{Key, KeyRange, RangeMap};
 pub use keyrange::message::{Control, RefusalCode};
@@ -124,6 +127,34 @@ impl Cluster {
                 return;
             }
         }
+    }
+
+    /// Carries one frame, any of those under way, wherever it lies on its wire. False if there is none.
+    pub fn deliver_one(&mut self, random: &mut Xoshiro256PlusPlus) -> bool {
+        let wires = self.up.iter().chain(&self.down).map(|mail| mail.frames.len());
+        let wires: Vec<usize> = wires.collect();
+        let total: usize = wires.iter().sum();
+        if total == 0 {
+            return false;
+        }
+        let (mut wire, mut at) = (0, random.random_range(0..total));
+        while at >= wires[wire] {
+            at -= wires[wire];
+            wire += 1;
+        }
+        if wire < self.up.len() {
+            let (to, frame) = self.up[wire].frames.remove(at).unwrap();
+            let (shard, out) = (&mut self.shards[to.0 as usize], &mut self.down[to.0 as usize]);
+            shard.handle(PeerId(wire as u32), frame.bytes(), out).unwrap();
+            shard.flush(out);
+        } else {
+            let shard = wire - self.up.len();
+            let (to, frame) = self.down[shard].frames.remove(at).unwrap();
+            let (worker, out) = (&mut self.workers[to.0 as usize], &mut self.up[to.0 as usize]);
+            worker.handle(PeerId(shard as u32), frame.bytes(), out).unwrap();
+            worker.poll(Duration::ZERO, out);
+        }
+        true
     }
 
     pub fn wait(&mut self, rank: usize, task: TaskId) -> Result<Outcome, TaskError> {
