@@ -397,3 +397,38 @@ fn a19_chains_that_do_not_fit_the_request_are_refused_before_anything_is_sent() 
         assert!(cluster.up[0].frames.is_empty());
     }
 }
+
+#[test]
+fn a19_a_running_job_of_threads_filters_both_ways() {
+    use keyrange::cluster::Embedded;
+    use keyrange::manager::{JobEnd, JobPlan};
+    const LIMIT: Duration = Duration::from_secs(20);
+    let spec = TableSpec { aggregation: Aggregation::AllWorkers, ..spec(StoreKind::Sparse) };
+    let mut cluster = Embedded::start(&JobPlan::new(2, 2), &Arc::new(Registry::with_builtins())).unwrap();
+    let work = |mut worker: keyrange::client::Worker| {
+        let table = worker.create_table(&spec, LIMIT).unwrap();
+        let filters = filters("key-cache,zeros,lz4", "key-cache,significant:0.5,lz4");
+        let keys = Keys::List(spread(20_000, 0));
+        let gradient: Vec<f32> = (0..20_000).map(|at| if at % 50 == 0 { 1.0 } else { 0.0 }).collect();
+        for time in 1..=20 {
+            let arrays = vec![gradient.clone()];
+            let task =
+                worker.push_pull(table, keys.clone(), arrays, Vec::new(), options(&filters, time)).unwrap();
+            let sums: Vec<f32> = worker.wait(task, LIMIT).unwrap().values.into_vec();
+            assert!(sums.iter().zip(&gradient).all(|(sum, g)| *sum == 2.0 * time as f32 * g), "time {time}");
+        }
+        worker.finish(LIMIT).unwrap();
+        let saved = |chain: &Option<Arc<Chain>>| {
+            let report = chain.as_ref().unwrap().report();
+            report[1].bytes_out as f64 / report[1].bytes_in as f64
+        };
+        (saved(&filters.push), saved(&filters.pull))
+    };
+    let workers = cluster.take_workers();
+    let ends: Vec<(f64, f64)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = workers.into_iter().map(|worker| scope.spawn(|| work(worker))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(cluster.join(), JobEnd::Finished);
+    assert!(ends.iter().all(|&(push, pull)| push < 0.1 && pull < 0.2), "{ends:?}");
+}

@@ -20,8 +20,8 @@ use crate::shard::buffers::Buffer;
 use crate::table::ValueType;
 use crate::worker::PeerFault;
 
-/// Chains remembered per worker; more than a job uses.
-const CHAINS_MAX: usize = 16;
+/// Chains remembered per worker, each with the streams it keeps: with more in use, answers are only longer.
+const CHAINS_MAX: usize = 4;
 
 /// What one worker's answers are to go through.
 #[derive(Default)]
