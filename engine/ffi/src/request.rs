@@ -84,6 +84,7 @@ unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Options, 
         after_time: given.after_time != 0,
         deadline,
         callback: None,
+        ..Options::default()
     };
     if let Some(callback) = given.callback {
         let context = Context(given.context);
