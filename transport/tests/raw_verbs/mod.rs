@@ -16,9 +16,11 @@ use keyrange_transport::verbs::sysfs;
 
 use crate::rdma;
 
-pub use ffi::number::{WC_REM_ACCESS_ERR, WC_SUCCESS};
+pub use ffi::number::WC_SUCCESS;
 use ffi::{function as f, number as n};
 
+/// `enum ibv_wc_status`: the memory named is not what the key is for.
+pub const WC_REM_ACCESS_ERR: c_uint = 10;
 /// Bytes of the ring this peer offers.
 pub const RING_BYTES: usize = 1 << 16;
 const PAGE_BYTES: usize = 4096;
