@@ -318,8 +318,7 @@ impl<V: Element> ClockedCore<V> {
         Ok(())
     }
 
-    /// Closes the clock: sends the increments made since the last one. With a value bound, go on only once
-    /// [`ClockedCore::settled`].
+    /// Closes the clock: sends the increments made since the last one. Go on once it is [settled](ClockedCore::settled).
     ///
     /// # Errors
     /// [`ClockError::Fetching`] while rows are on their way; [`ClockError::Submit`].
@@ -345,7 +344,8 @@ impl<V: Element> ClockedCore<V> {
         Ok(())
     }
 
-    /// Whether this worker may go on after closing a clock: always, unless there is a value bound.
+    /// Whether this worker may go on after closing a clock: when the one before has arrived at the servers, and the value
+    /// bound, if there is one, holds.
     ///
     /// # Errors
     /// As [`ClockedCore::fetch`].
@@ -356,6 +356,10 @@ impl<V: Element> ClockedCore<V> {
         out: &mut dyn Outbox,
     ) -> Result<bool, ClockError> {
         self.poll(core)?;
+        // A clock leaves when the one before it has arrived. To be further ahead than that gains nothing, but reads get older.
+        if self.pushes.len() > 1 {
+            return Ok(false);
+        }
         let Some(v0) = self.config.value_bound else { return Ok(true) };
         let system = self.streams.system_clock();
         while self.in_transit.front().is_some_and(|&(clock, ..)| clock <= system) {
