@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::{ClockError, ClockedConfig};
+use super::linger::Linger;
 use super::range_clock::RangeClock;
 use super::rows::Rows;
 use super::streams::Streams;
@@ -49,6 +50,7 @@ pub struct ClockedCore<V: Element> {
     pull: Option<(TaskId, KeyList)>,
     restream: Option<TaskId>,
     streams: Streams,
+    linger: Linger,
     /// Increments of closed clocks that others may not see yet, for the value bound.
     in_transit: VecDeque<(u64, Vec<Key>, Vec<V>)>,
     stats: ClockStats,
@@ -91,6 +93,7 @@ impl<V: Element> ClockedCore<V> {
             pull: None,
             restream: None,
             streams: Streams::new(core.map().shards()),
+            linger: Linger::default(),
             in_transit: VecDeque::new(),
             stats: ClockStats::default(),
             recorder: None,
@@ -160,7 +163,12 @@ impl<V: Element> ClockedCore<V> {
         if !wanted.is_empty() && self.pull.is_none() {
             self.pull(wanted, oldest, core, out)?;
         }
-        Ok(!is_late && self.pull.is_none())
+        if is_late || self.pull.is_some() {
+            return Ok(false);
+        }
+        // Ahead of the others by more than its own clock under way.
+        let is_ahead = self.config.eager && self.streams.system_clock() + 1 < self.clock;
+        Ok(!self.linger.holds(self.clock, is_ahead, now))
     }
 
     /// Pulls rows. Own increments all have arrived before, so that the answer holds them.
@@ -281,9 +289,7 @@ impl<V: Element> ClockedCore<V> {
         self.asks_before = None;
         for (shard, bytes) in outcome.replies {
             let last = core.map().range_of(shard as usize).last();
-            self.before
-                .set_bytes(&bytes, last)
-                .map_err(|text| ClockError::Answer { shard, text })?;
+            self.before.set_bytes(&bytes, last).map_err(|text| ClockError::Answer { shard, text })?;
         }
         self.knows_before = true;
         Ok(())
@@ -332,8 +338,10 @@ impl<V: Element> ClockedCore<V> {
             self.in_transit.push_back((self.clock + 1, keys.clone(), values.clone()));
         }
         // One clock after the other: a server counts them, and a piece may have to be sent again.
-        let options =
-            Options { after: self.pushes.back().copied().into_iter().collect(), ..Options::at(self.clock + 1) };
+        let options = Options {
+            after: self.pushes.back().copied().into_iter().collect(),
+            ..Options::at(self.clock + 1)
+        };
         let list = KeyList::new(keys).expect("sorted, each row once");
         let task = core.push(self.table, Keys::List(list), vec![values], options, out)?;
         self.pushes.push_back(task);
@@ -386,6 +394,11 @@ impl<V: Element> ClockedCore<V> {
             }
         }
         sums.values().flatten().fold(0.0, |norm, sum| norm.max(sum.abs()))
+    }
+
+    /// How soon a fetch that does not say yes wants to be asked again though nothing came.
+    pub(super) fn patience(&self) -> Duration {
+        self.linger.length
     }
 
     /// Whether all closed clocks have arrived at the servers.

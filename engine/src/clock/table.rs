@@ -116,7 +116,9 @@ impl<V: Element> ClockedTable<V> {
         worker.poll()?;
         let core = &mut self.core;
         worker.with_core(|worker, _, out| core.close(worker, out))?;
-        self.wait(worker, "increments under way", limit, |table, core, now, out| table.settled(core, now, out))
+        self.wait(worker, "increments under way", limit, |table, core, now, out| {
+            table.settled(core, now, out)
+        })
     }
 
     /// Waits until all closed clocks have arrived at the servers, at most `limit`.
@@ -142,12 +144,14 @@ impl<V: Element> ClockedTable<V> {
             &mut dyn Outbox,
         ) -> Result<bool, ClockError>,
     ) -> Result<(), ClockError> {
-        let (began, table) = (Instant::now(), &mut self.core);
-        let result = worker.drive(limit, &mut |core, now, out| match done(table, core, now, out) {
-            Ok(true) => Some(Ok(())),
-            Ok(false) => None,
-            Err(error) => Some(Err(error)),
-        })?;
+        let (began, patience) = (Instant::now(), self.core.patience());
+        let table = &mut self.core;
+        let result =
+            worker.drive(limit, patience, &mut |core, now, out| match done(table, core, now, out) {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            })?;
         self.waited += began.elapsed();
         match result {
             Some(result) => result,

@@ -183,7 +183,9 @@ impl<'a> Reader<'a> {
             }
             Event::Clock { clock } => self.clock = *clock,
             Event::Settled { norm, bound, .. } if norm > bound => {
-                return Err(format!("it went on with increments under way of {norm}, the bound being {bound}"));
+                return Err(format!(
+                    "it went on with increments under way of {norm}, the bound being {bound}"
+                ));
             }
             Event::Settled { .. } | Event::Final { .. } => {}
             Event::Read { key, row_clock, counts, .. } => {
@@ -217,7 +219,9 @@ impl<'a> Reader<'a> {
             }
             let all = up_to(self.made[of].get(&key), u64::MAX).max(if of == rank { own } else { 0 });
             if count > all {
-                return Err(format!("row {key} holds {count} increments of worker {of}, which made only {all}"));
+                return Err(format!(
+                    "row {key} holds {count} increments of worker {of}, which made only {all}"
+                ));
             }
         }
         let got = counts.get(rank).copied().unwrap_or(0);

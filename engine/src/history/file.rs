@@ -155,7 +155,9 @@ impl Records {
         }
         let len = u32::from_le_bytes(records.bytes("a header's length")?);
         if len > HEADER_BYTES_MAX {
-            return Err(records.format(format!("a header of at most {HEADER_BYTES_MAX} bytes"), len.to_string()));
+            return Err(
+                records.format(format!("a header of at most {HEADER_BYTES_MAX} bytes"), len.to_string())
+            );
         }
         let mut json = vec![0; len as usize];
         records.fill(&mut json, "a header")?;

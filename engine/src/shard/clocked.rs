@@ -56,7 +56,13 @@ impl Clocks {
     }
 
     /// Judges a push of worker `rank` for `range` that takes its clock to `time`.
-    fn standing(&self, rank: u32, range: KeyRange, time: u64, is_replacement: bool) -> Result<Standing, String> {
+    fn standing(
+        &self,
+        rank: u32,
+        range: KeyRange,
+        time: u64,
+        is_replacement: bool,
+    ) -> Result<Standing, String> {
         let clock = &self.workers[rank as usize];
         let (mut news, mut done) = (Vec::new(), false);
         for (piece, at) in clock.pieces(range) {
@@ -168,8 +174,7 @@ impl ShardCore {
             table.push(&at, &values).map_err(Refusal::table)
         }
         let located = self.locate(frame, true)?;
-        let slot =
-            self.slot(frame.header.table).ok_or_else(|| Refusal::no_table(frame.header.table))?;
+        let slot = self.slot(frame.header.table).ok_or_else(|| Refusal::no_table(frame.header.table))?;
         let keys = keys_of(&located);
         let (width, parts) = (slot.spec.width as usize, frame.header.parts as usize);
         let is_new = |key: Key| news.iter().any(|range| range.contains(key));
@@ -256,7 +261,8 @@ impl ShardCore {
         let slot = self.slot(id).ok_or_else(|| Refusal::no_table(id))?;
         let clocks = slot.clocks.as_ref().ok_or_else(|| not_clocked(id))?;
         let clock = clocks.workers.get(rank as usize).map(RangeClock::to_bytes).unwrap_or_default();
-        let answer = if clock.len() > limit { Err(Refusal::too_large(clock.len(), limit)) } else { Ok(clock) };
+        let answer =
+            if clock.len() > limit { Err(Refusal::too_large(clock.len(), limit)) } else { Ok(clock) };
         self.conclude_call(rank, frame.header.sequence, answer, out);
         Ok(())
     }

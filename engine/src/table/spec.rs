@@ -135,7 +135,9 @@ impl TableSpec {
             return refuse(format!("expected a width of 1 to {WIDTH_MAX} values, got {}", self.width));
         }
         if self.aggregation == Aggregation::Clocked && self.store == StoreKind::Frozen {
-            return refuse("expected a dense or sparse store for a clocked table, got a frozen one".to_owned());
+            return refuse(
+                "expected a dense or sparse store for a clocked table, got a frozen one".to_owned(),
+            );
         }
         if let StoreKind::Dense { first, last } = self.store {
             if first > last {

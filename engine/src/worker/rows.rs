@@ -62,7 +62,8 @@ impl WorkerCore {
 
     pub(super) fn rows_came(&mut self, from: PeerId, frame: &Frame<'_>) -> Result<(), PeerFault> {
         let header = frame.header;
-        let Some(followed) = self.followed.iter_mut().find(|followed| followed.table.id == header.table) else {
+        let Some(followed) = self.followed.iter_mut().find(|followed| followed.table.id == header.table)
+        else {
             return Ok(());
         };
         let fault = |text: String| PeerFault::Answer { sequence: header.sequence, text };
@@ -94,8 +95,11 @@ fn read(table: TableHandle, shard: u32, frame: &Frame<'_>) -> Result<RowsFrame, 
             table.value_type
         ));
     }
-    let values =
-        if table.value_type == f64::CODE { values::<f64>(frame, width) } else { values::<f32>(frame, width) }?;
+    let values = if table.value_type == f64::CODE {
+        values::<f64>(frame, width)
+    } else {
+        values::<f32>(frame, width)
+    }?;
     Ok(RowsFrame {
         shard,
         generation: (header.sequence >> 32) as u32,

@@ -195,7 +195,8 @@ impl<'a> Training<'a> {
             if self.worker.rank() == 0 {
                 let train_rmse = (squares / train.len().max(1) as f64).sqrt();
                 let seconds = self.began.elapsed().as_secs_f64();
-                let body = serde_json::json!({ "epoch": epoch, "seconds": seconds, "train_rmse": train_rmse });
+                let body =
+                    serde_json::json!({ "epoch": epoch, "seconds": seconds, "train_rmse": train_rmse });
                 // A launcher that is gone ends the job by itself.
                 let _ = self.worker.report_progress(body);
             }
@@ -323,9 +324,8 @@ impl<'a> Training<'a> {
 
     fn report(&self, points: usize, workers: usize, sums: &[f64]) -> FactorReport {
         let tests = self.ratings.test.len() as f64;
-        let seconds_of = |point: usize| {
-            (0..workers).map(|worker| sums[points * (1 + worker) + point]).fold(0.0, f64::max)
-        };
+        let seconds_of =
+            |point: usize| (0..workers).map(|worker| sums[points * (1 + worker) + point]).fold(0.0, f64::max);
         let rmse_of = |point: usize| (sums[point] / tests).sqrt();
         let curve = (0..points - 1).map(|point| Point {
             epoch: point as u64 + 1,

@@ -80,7 +80,8 @@ impl Ratings {
         }
         let (users, user_of) = number(raw.iter().map(|&(user, ..)| user));
         let (items, item_of) = number(raw.iter().map(|&(_, item, _)| item));
-        let mut set = Ratings { users, items, scale: (f32::INFINITY, f32::NEG_INFINITY), ..Ratings::default() };
+        let mut set =
+            Ratings { users, items, scale: (f32::INFINITY, f32::NEG_INFINITY), ..Ratings::default() };
         let mut sum = 0.0;
         for (k, &(user, item, value)) in raw.iter().enumerate() {
             let rating = Rating { user: user_of[&user], item: item_of[&item], value };

@@ -41,10 +41,16 @@ pub fn run(args: &CheckHistoryArgs) -> anyhow::Result<()> {
         "checked      {} reads, {} increments, {} clocks, {} rows at the end",
         summary.reads, summary.increments, summary.clocks, summary.rows
     );
-    println!("staleness    mean {mean:.3}, variance {variance:.3} (clock a row holds wholly - clock of its reader)");
+    println!(
+        "staleness    mean {mean:.3}, variance {variance:.3} (clock a row holds wholly - clock of its reader)"
+    );
     for (of, &count) in summary.staleness.iter().rev() {
         let share = count as f64 / summary.reads.max(1) as f64;
-        println!("{of:12} {count:10} {:5.1} % {}", 100.0 * share, "#".repeat((60.0 * share).round() as usize));
+        println!(
+            "{of:12} {count:10} {:5.1} % {}",
+            100.0 * share,
+            "#".repeat((60.0 * share).round() as usize)
+        );
     }
     Ok(())
 }

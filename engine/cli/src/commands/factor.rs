@@ -31,7 +31,13 @@ pub struct FactorArgs {
     clocks: u64,
 
     /// How many clocks a read may be behind: 0 (bulk synchronous), a number, or unbounded (asynchronous)
-    #[arg(long, env = "KEYRANGE_STALENESS", allow_negative_numbers = true, default_value = "0", value_name = "S")]
+    #[arg(
+        long,
+        env = "KEYRANGE_STALENESS",
+        allow_negative_numbers = true,
+        default_value = "0",
+        value_name = "S"
+    )]
     staleness: Staleness,
 
     /// Servers send changed rows when everybody's clock has advanced, instead of being asked for old ones

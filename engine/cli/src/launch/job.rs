@@ -68,7 +68,8 @@ pub fn print_factor(report: &FactorReport, carrier: &str, launch: &Launch) {
     println!("time            {:.3} s, {:.1} % of it waiting", report.seconds, 100.0 * report.waiting_share);
     let all = report.staleness.values().sum::<u64>().max(1) as f64;
     let bins = report.staleness.iter().rev().take(8);
-    let bins: Vec<_> = bins.map(|(of, &count)| format!("{of}: {:.1} %", 100.0 * count as f64 / all)).collect();
+    let bins: Vec<_> =
+        bins.map(|(of, &count)| format!("{of}: {:.1} %", 100.0 * count as f64 / all)).collect();
     let (mean, variance) = (report.staleness_mean, report.staleness_variance);
     println!("staleness       mean {mean:.3}, variance {variance:.3} ({})", bins.join(", "));
     println!(

@@ -10,8 +10,8 @@ use keyrange_apps::sparse_lr::job::TrainReport;
 use keyrange_apps::sparse_lr::solver::PassReport;
 use serde_json::{Value, json};
 
-use super::job::{FACTOR_HEADER, Job, factor_line, print_factor};
 use super::Launch;
+use super::job::{FACTOR_HEADER, Job, factor_line, print_factor};
 use crate::failure::Failure;
 
 /// Where standard error is no terminal, passes are told this often.

@@ -53,7 +53,8 @@ impl Actor {
             ..WorkerConfig::new(rank as u32)
         };
         let mut core = WorkerCore::new(settings, Arc::clone(&stage.map));
-        let promised = config.staleness.map_or(Ok(Staleness::UNBOUNDED), |bound| Staleness::bounded(bound as i64));
+        let promised =
+            config.staleness.map_or(Ok(Staleness::UNBOUNDED), |bound| Staleness::bounded(bound as i64));
         let promised = promised.map_err(|error| error.to_string())?;
         let bug = u64::from(config.planted_bug_staleness);
         let kept = config.staleness.map_or(Ok(promised), |bound| Staleness::bounded((bound + bug) as i64));
