@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::{ClockError, ClockedConfig};
+use super::linger::Linger;
 use super::range_clock::RangeClock;
 use super::rows::Rows;
 use super::streams::Streams;
@@ -49,6 +50,7 @@ pub struct ClockedCore<V: Element> {
     pull: Option<(TaskId, KeyList)>,
     restream: Option<TaskId>,
     streams: Streams,
+    linger: Linger,
     /// Increments of closed clocks that others may not see yet, for the value bound.
     in_transit: VecDeque<(u64, Vec<Key>, Vec<V>)>,
     stats: ClockStats,
@@ -91,6 +93,7 @@ impl<V: Element> ClockedCore<V> {
             pull: None,
             restream: None,
             streams: Streams::new(core.map().shards()),
+            linger: Linger::default(),
             in_transit: VecDeque::new(),
             stats: ClockStats::default(),
             recorder: None,
@@ -160,7 +163,12 @@ impl<V: Element> ClockedCore<V> {
         if !wanted.is_empty() && self.pull.is_none() {
             self.pull(wanted, oldest, core, out)?;
         }
-        Ok(!is_late && self.pull.is_none())
+        if is_late || self.pull.is_some() {
+            return Ok(false);
+        }
+        // Ahead of the others by more than its own clock under way.
+        let is_ahead = self.config.eager && self.streams.system_clock() + 1 < self.clock;
+        Ok(!self.linger.holds(self.clock, is_ahead, now))
     }
 
     /// Pulls rows. Own increments all have arrived before, so that the answer holds them.
@@ -316,8 +324,7 @@ impl<V: Element> ClockedCore<V> {
         Ok(())
     }
 
-    /// Closes the clock: sends the increments made since the last one. With a value bound, go on only once
-    /// [`ClockedCore::settled`].
+    /// Closes the clock: sends the increments made since the last one. Go on once it is [settled](ClockedCore::settled).
     ///
     /// # Errors
     /// [`ClockError::Fetching`] while rows are on their way; [`ClockError::Submit`].
@@ -345,7 +352,8 @@ impl<V: Element> ClockedCore<V> {
         Ok(())
     }
 
-    /// Whether this worker may go on after closing a clock: always, unless there is a value bound.
+    /// Whether this worker may go on after closing a clock: when the one before has arrived at the servers, and the value
+    /// bound, if there is one, holds.
     ///
     /// # Errors
     /// As [`ClockedCore::fetch`].
@@ -356,6 +364,10 @@ impl<V: Element> ClockedCore<V> {
         out: &mut dyn Outbox,
     ) -> Result<bool, ClockError> {
         self.poll(core)?;
+        // A clock leaves when the one before it has arrived. To be further ahead than that gains nothing, but reads get older.
+        if self.pushes.len() > 1 {
+            return Ok(false);
+        }
         let Some(v0) = self.config.value_bound else { return Ok(true) };
         let system = self.streams.system_clock();
         while self.in_transit.front().is_some_and(|&(clock, ..)| clock <= system) {
@@ -382,6 +394,11 @@ impl<V: Element> ClockedCore<V> {
             }
         }
         sums.values().flatten().fold(0.0, |norm, sum| norm.max(sum.abs()))
+    }
+
+    /// How soon a fetch that does not say yes wants to be asked again though nothing came.
+    pub(super) fn patience(&self) -> Duration {
+        self.linger.length
     }
 
     /// Whether all closed clocks have arrived at the servers.

@@ -14,10 +14,11 @@
 //! drives it too.
 //!
 //! Read `range_clock.rs` (what servers count with), `config.rs`, `rows.rs` (the cache), `streams.rs` (rows that come
-//! unasked), `core.rs` (what decides), `table.rs` (the calls).
+//! unasked), `linger.rs`, `core.rs` (what decides), `table.rs` (the calls).
 
 mod config;
 mod core;
+mod linger;
 mod range_clock;
 mod rows;
 mod streams;

@@ -69,6 +69,16 @@ impl<V: Element> ClockedTable<V> {
         self.wait(worker, "rows of a clock", limit, |table, core, now, out| table.fetch(keys, core, now, out))
     }
 
+    /// Takes in what has come, without waiting: now and then within a clock, it makes the reads that follow fresher.
+    ///
+    /// # Errors
+    /// As [`ClockedTable::fetch`].
+    pub fn poll(&mut self, worker: &mut Worker) -> Result<(), ClockError> {
+        worker.poll()?;
+        let core = &mut self.core;
+        worker.with_core(|worker, _, _| core.poll(worker))
+    }
+
     /// The row of `key`, fetched at this clock.
     ///
     /// # Errors
@@ -97,11 +107,13 @@ impl<V: Element> ClockedTable<V> {
         keys.iter().zip(deltas.chunks_exact(width.max(1))).try_for_each(|(&key, row)| self.inc(key, row))
     }
 
-    /// Closes the clock. Waits only if there is a value bound, at most `limit`.
+    /// Closes the clock. Waits, at most `limit`, until the one before has arrived at the servers and the value bound holds.
     ///
     /// # Errors
     /// As [`ClockedTable::fetch`].
     pub fn close(&mut self, worker: &mut Worker, limit: Duration) -> Result<(), ClockError> {
+        // A clock leaves once the one before it is known to have arrived: hear of that first.
+        worker.poll()?;
         let core = &mut self.core;
         worker.with_core(|worker, _, out| core.close(worker, out))?;
         self.wait(worker, "increments under way", limit, |table, core, now, out| {
@@ -132,12 +144,14 @@ impl<V: Element> ClockedTable<V> {
             &mut dyn Outbox,
         ) -> Result<bool, ClockError>,
     ) -> Result<(), ClockError> {
-        let (began, table) = (Instant::now(), &mut self.core);
-        let result = worker.drive(limit, &mut |core, now, out| match done(table, core, now, out) {
-            Ok(true) => Some(Ok(())),
-            Ok(false) => None,
-            Err(error) => Some(Err(error)),
-        })?;
+        let (began, patience) = (Instant::now(), self.core.patience());
+        let table = &mut self.core;
+        let result =
+            worker.drive(limit, patience, &mut |core, now, out| match done(table, core, now, out) {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            })?;
         self.waited += began.elapsed();
         match result {
             Some(result) => result,

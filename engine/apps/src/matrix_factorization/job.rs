@@ -25,6 +25,8 @@ const ITEMS: u16 = 1;
 const SUMS: u16 = 2;
 /// Entries of the staleness histogram that workers add up; the last one counts all beyond.
 const BINS: usize = 64;
+/// What has come is looked at every so manieth rating; looking takes about as long as two ratings.
+const RATINGS_PER_POLL: usize = 64;
 /// How long a worker waits for its last requests when the job is done.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
@@ -215,7 +217,10 @@ impl<'a> Training<'a> {
         let descent = Descent { rate: self.job.rate, regularisation: self.job.regularisation };
         let width = self.job.rank + 1;
         let (mut item, mut delta, mut squares) = (vec![0.0; width], vec![0.0; width], 0.0);
-        for rating in ratings {
+        for (number, rating) in (1..).zip(ratings) {
+            if number % RATINGS_PER_POLL == 0 {
+                self.table.poll(self.worker)?;
+            }
             let key = self.keys[rating.item as usize];
             item.copy_from_slice(self.first_items.row(rating.item));
             item.iter_mut().zip(self.table.get(self.worker, key)?).for_each(|(item, change)| *item += change);
