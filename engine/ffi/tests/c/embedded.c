@@ -77,7 +77,7 @@ static void alone(kr_worker *worker)
     const void *parts[1] = {ones};
     float got[5] = {9, 9, 9, 9, 9};
     kr_select which = {NULL, 0, 0}, range = {NULL, 1, 5}, all = {NULL, 0, UINT64_MAX};
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0};
     kr_task task, second;
     int calls = 0;
     OK(kr_keys_new(keys, 3, &which.list));
@@ -183,13 +183,13 @@ static void calls(kr_worker *worker, kr_table table)
     EXPECT(sum == 3);
     OK(kr_call(worker, table, 1, "sing", NULL, 0, NULL, &task));
     SAYS(KR_REFUSED, "only echo", kr_wait_replies(worker, task, LIMIT_MS, echoed, &sum));
-    const kr_bytes parts[] = {{"ec", 2}, {NULL, 0}, {"ho", 2}};
+    const kr_bytes parts[] = {{"ec", 2}, {NULL, 0}, {"ho", 2}}, none[] = {{NULL, 1}};
     sum = 0;
     OK(kr_call_in_place(worker, table, KR_ALL_SHARDS, "lend", parts, 3, echoed, &sum, NULL, &task));
     OK(kr_wait(worker, task, LIMIT_MS));
     EXPECT(sum == 3);
     SAYS(KR_INVALID, "visit", kr_call_in_place(worker, table, 0, "lend", parts, 3, NULL, NULL, NULL, &task));
-    SAYS(KR_INVALID, "a part", kr_call_in_place(worker, table, 0, "lend", &(kr_bytes){NULL, 1}, 1, echoed, &sum, NULL, &task));
+    SAYS(KR_INVALID, "a part", kr_call_in_place(worker, table, 0, "lend", none, 1, echoed, &sum, NULL, &task));
 }
 
 static void compared(void)
@@ -218,7 +218,7 @@ static void *work(void *rank)
 {
     kr_worker *worker;
     kr_worker_info info = {sizeof(kr_worker_info), 0, 0, 0, 0, 0, 0};
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0};
     kr_select range = {NULL, 0, KEYS - 1};
     float pushed[KEYS], got[KEYS];
     const void *parts[1];
