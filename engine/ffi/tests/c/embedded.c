@@ -104,7 +104,7 @@ static void alone(kr_worker *worker)
     const void *parts[1] = {ones};
     float got[5] = {9, 9, 9, 9, 9};
     kr_select which = {NULL, 0, 0}, range = {NULL, 1, 5}, all = {NULL, 0, UINT64_MAX};
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0};
     kr_task task, second;
     int calls = 0;
     OK(kr_keys_new(keys, 3, &which.list));
@@ -179,6 +179,13 @@ static void lent(kr_worker *worker)
 static int32_t answer(void *context, void *state, const char *verb, const void *arguments, size_t bytes, kr_reply *reply)
 {
     EXPECT(context == &cluster && state != NULL);
+    if (strcmp(verb, "lend") == 0) {
+        OK(kr_reply_write(reply, arguments, bytes));
+        OK(kr_reply_lend(reply, "echo", 4, NULL, NULL));
+        SAYS(KR_MISUSE, "its end already", kr_reply_lend(reply, "echo", 4, NULL, NULL));
+        SAYS(KR_MISUSE, "no more bytes", kr_reply_write(reply, "echo", 4));
+        return 0;
+    }
     if (strcmp(verb, "echo") != 0) {
         OK(kr_reply_write(reply, "only echo", 9));
         return 1;
@@ -203,6 +210,13 @@ static void calls(kr_worker *worker, kr_table table)
     EXPECT(sum == 3);
     OK(kr_call(worker, table, 1, "sing", NULL, 0, NULL, &task));
     SAYS(KR_REFUSED, "only echo", kr_wait_replies(worker, task, LIMIT_MS, echoed, &sum));
+    const kr_bytes parts[] = {{"ec", 2}, {NULL, 0}, {"ho", 2}}, none[] = {{NULL, 1}};
+    sum = 0;
+    OK(kr_call_in_place(worker, table, KR_ALL_SHARDS, "lend", parts, 3, echoed, &sum, NULL, &task));
+    OK(kr_wait(worker, task, LIMIT_MS));
+    EXPECT(sum == 3);
+    SAYS(KR_INVALID, "visit", kr_call_in_place(worker, table, 0, "lend", parts, 3, NULL, NULL, NULL, &task));
+    SAYS(KR_INVALID, "a part", kr_call_in_place(worker, table, 0, "lend", none, 1, echoed, &sum, NULL, &task));
 }
 
 /* What a server function refuses is told with its number and its text, and changes nothing. */
@@ -274,7 +288,7 @@ static void *work(void *rank)
 {
     kr_worker *worker;
     kr_worker_info info = {sizeof(kr_worker_info), 0, 0, 0, 0, 0, 0};
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0};
     kr_select range = {NULL, 0, KEYS - 1};
     float pushed[KEYS], got[KEYS];
     const void *parts[1];

@@ -133,6 +133,24 @@ static void the_default_handle() {
     CHECK_EQ(got[0], 3);
 }
 
+// A long array without gaps in its keys: the same memory with other keys is another list, and keys that do not rise are told.
+static void dense_arrays() {
+    KVWorker<float> kv(4, 0);
+    const Key base = Key(1) << 61 | Key(MyRank()) << 30;
+    SArray<Key> keys(40000);
+    SArray<float> ones(keys.size(), 1), got;
+    for (size_t at = 0; at < keys.size(); ++at) keys.data()[at] = base + at;
+    for (int at = 0; at < 3; ++at) kv.Wait(kv.ZPush(keys, ones));
+    for (Key &key : keys) ++key;
+    kv.Wait(kv.ZPushPull(keys, ones, &got));
+    CHECK_EQ(got[0], 4);
+    CHECK_EQ(got[39999], 1);
+    std::swap(keys[20000], keys[20001]);
+    int told = 0;
+    for (int at = 0; at < 8 && told == 0; ++at) told = throws([&] { kv.Wait(kv.ZPush(keys, ones)); });
+    CHECK_EQ(told, 1);
+}
+
 // More than one letter of mail, to everybody and back.
 static void long_bodies(SimpleApp &app) {
     const std::string body(MyRank() == 0 ? 1000000 : 10, 'b');
@@ -150,7 +168,7 @@ int main() {
     StartPS(0, GetRole(Environment::Get()->find("DMLC_ROLE")), -1, true);
     CHECK(throws([] { StartPS(0, IsWorker() ? Node::SERVER : Node::WORKER, -1, true); }));
     Keeper keeper;
-    std::unique_ptr<KVServer<float>> own, sums;
+    std::unique_ptr<KVServer<float>> own, sums, dense;
     if (IsServer()) {
         // 10: requests wait for a handle that comes late.
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -160,6 +178,8 @@ int main() {
         });
         sums.reset(new KVServer<float>(1));
         sums->set_request_handle(KVServerDefaultHandle<float>());
+        dense.reset(new KVServer<float>(4));
+        dense->set_request_handle(KVServerDefaultHandle<float>());
     }
     if (IsWorker()) {
         KVWorker<float> kv(0, 0);
@@ -174,6 +194,7 @@ int main() {
         ids_and_groups();
         every_key_has_a_server();
         the_default_handle();
+        dense_arrays();
         long_bodies(app);
         CHECK_EQ(answered.load(), 1 + NumServers() + NumWorkers());
     }
