@@ -9,6 +9,7 @@ use super::pieces::{Body, What};
 use super::request::*;
 use super::session::Session;
 use super::tasks::Tasks;
+use super::traffic::{TableTraffic, Traffic};
 use crate::key_range::RangeMap;
 use crate::message::{Control, Element, Kind};
 use crate::session::{Outbox, PeerId};
@@ -60,6 +61,7 @@ pub struct WorkerCore {
     pub(super) has_strays: bool,
     /// No deadline passes before this.
     pub(super) deadline_hint_ns: u64,
+    pub(super) traffic: Traffic,
 }
 
 impl WorkerCore {
@@ -77,6 +79,7 @@ impl WorkerCore {
             now_ns: 0,
             has_strays: false,
             deadline_hint_ns: u64::MAX,
+            traffic: Traffic::default(),
         }
     }
 
@@ -245,6 +248,11 @@ impl WorkerCore {
     /// Tasks that have not ended or were not taken.
     pub fn open_tasks(&self) -> usize {
         self.tasks.used()
+    }
+
+    /// Bytes sent and received so far, by table.
+    pub fn traffic(&self) -> &[TableTraffic] {
+        self.traffic.tables()
     }
 
     /// Requests under way or waiting for room, over all shards.

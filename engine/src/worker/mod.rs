@@ -11,7 +11,8 @@
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
-//! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, and `delay.rs` (bounded delay).
+//! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, `delay.rs` (bounded delay) and
+//! `traffic.rs` (bytes by table).
 
 mod arrays;
 mod check;
@@ -24,6 +25,7 @@ mod request;
 mod send;
 mod session;
 mod tasks;
+mod traffic;
 
 pub use self::core::{WorkerConfig, WorkerCore};
 pub use arrays::{Borrowed, BorrowedMut, LentPart, Part, PushArray};
@@ -32,5 +34,6 @@ pub use request::{
     Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,
     TaskState,
 };
+pub use traffic::{FrameBytes, TableTraffic};
 pub(crate) use send::CACHED_KEYS_MIN;
 pub(crate) use session::CALLS_MAX;

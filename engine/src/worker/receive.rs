@@ -38,12 +38,20 @@ impl WorkerCore {
                 }
                 Ok(())
             }
-            Kind::Values => self.values(shard, &frame),
+            Kind::Values => {
+                let key_bytes = match frame.keys() {
+                    KeyPart::List(keys) => keys.len() * 8,
+                    _ => 0,
+                };
+                self.traffic.received(header.table, bytes.len(), key_bytes);
+                self.values(shard, &frame)
+            }
             Kind::NeedKeys => {
                 self.need_keys(shard, sequence, out);
                 Ok(())
             }
             Kind::Reply => {
+                self.traffic.received(header.table, bytes.len(), 0);
                 self.reply(shard, &frame);
                 Ok(())
             }

@@ -212,9 +212,11 @@ impl WorkerCore {
             What::Call(_, verb, arguments) => {
                 let bytes = HEADER_BYTES + pad64(verb.len()) + arguments.len();
                 out.send(peer, bytes, &mut |body| compose_call(body, &header, verb, arguments))?;
+                self.traffic.sent(header.table, bytes, 0);
             }
             What::Control(json) => {
                 out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;
+                self.traffic.sent(0, HEADER_BYTES + json.len(), 0);
             }
             What::Keys(_) => {
                 let table = body.table.id;
@@ -224,7 +226,8 @@ impl WorkerCore {
                 };
                 let known = |signature: &u128| !whole && self.sessions[shard].knows(table, *signature);
                 let cached = cacheable.filter(known);
-                send_keys(out, peer, header, body, piece, cached)?;
+                let layout = send_keys(out, peer, header, body, piece, cached)?;
+                self.traffic.sent(table, layout.frame_bytes, layout.key_bytes);
                 // Only now: had there been no room, the next attempt would have to bring the keys.
                 if let (Some(signature), None) = (cacheable, cached) {
                     self.sessions[shard].note_known(table, signature);
@@ -275,7 +278,7 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
     }
 }
 
-/// Sends a request with keys and values; `cached` is the signature to send instead of the keys.
+/// Sends a request with keys and values; `cached` is the signature to send instead of the keys. Says what it came to.
 fn send_keys(
     out: &mut dyn Outbox,
     peer: PeerId,
@@ -283,7 +286,7 @@ fn send_keys(
     body: &Body,
     piece: &Piece,
     cached: Option<u128>,
-) -> Result<(), OutboxError> {
+) -> Result<Layout, OutboxError> {
     let (keys, key_bytes) = match (&piece.keys, cached) {
         (PieceKeys::Slice { .. }, Some(signature)) => {
             header.flags |= Flags::KEYS_CACHED;
@@ -314,7 +317,7 @@ fn send_arrays<V: Element>(
     piece: &Piece,
     keys: KeyPart<'_>,
     key_bytes: usize,
-) -> Result<(), OutboxError> {
+) -> Result<Layout, OutboxError> {
     let width = body.table.width as usize;
     let rows = piece.rows();
     let mut arrays: [&[V]; PARTS_MAX] = [&[]; PARTS_MAX];
@@ -324,9 +327,11 @@ fn send_arrays<V: Element>(
     let arrays = &arrays[..body.parts.len()];
     let layout = Layout::new(key_bytes, rows.len() * width * size_of::<V>(), arrays.len());
     if layout.frame_bytes >= GATHERED_BYTES_MIN && out.gathers(peer) {
-        return gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts));
+        gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts))?;
+        return Ok(layout);
     }
-    out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))
+    out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))?;
+    Ok(layout)
 }
 
 /// Sends where the values lie instead of the values.
@@ -338,7 +343,7 @@ fn send_lent(
     piece: &Piece,
     keys: KeyPart<'_>,
     key_bytes: usize,
-) -> Result<(), OutboxError> {
+) -> Result<Layout, OutboxError> {
     let row_bytes = body.table.width as usize * value_bytes(body.table.value_type).unwrap_or(0);
     let rows = piece.rows();
     let at = rows.start * row_bytes..rows.end * row_bytes;
@@ -347,5 +352,6 @@ fn send_lent(
     let wires: Vec<&[u8]> = wires.iter().map(<[u8; _]>::as_slice).collect();
     header.flags |= Flags::LENT;
     let layout = Layout::new(key_bytes, LentRange::WIRE_BYTES, wires.len());
-    out.send(peer, layout.frame_bytes, &mut |body| compose(body, &header, keys, &wires, &layout))
+    out.send(peer, layout.frame_bytes, &mut |body| compose(body, &header, keys, &wires, &layout))?;
+    Ok(layout)
 }
