@@ -34,6 +34,6 @@ pub use request::{
     Callback, Keys, Options, Outcome, PeerFault, SubmitError, TableHandle, Target, TaskError, TaskId,
     TaskState,
 };
-pub use traffic::{FrameBytes, TableTraffic};
 pub(crate) use send::CACHED_KEYS_MIN;
 pub(crate) use session::CALLS_MAX;
+pub use traffic::{FrameBytes, TableTraffic};

@@ -5,7 +5,7 @@ use super::core::WorkerCore;
 use super::pieces::{Body, Found, PieceKeys, rest_of};
 use super::request::{PeerFault, TaskError, TaskId, TaskState};
 use super::session::{Flight, Unsent};
-use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};
+use crate::message::{Element, Frame, HEADER_BYTES, KeyPart, Kind, RefusalCode, Values};
 use crate::session::{Outbox, PeerId};
 
 impl WorkerCore {
@@ -51,7 +51,6 @@ impl WorkerCore {
                 Ok(())
             }
             Kind::Reply => {
-                self.traffic.received(header.table, bytes.len(), 0);
                 self.reply(shard, &frame);
                 Ok(())
             }
@@ -141,6 +140,8 @@ impl WorkerCore {
     fn reply(&mut self, shard: usize, frame: &Frame<'_>) {
         if let Some((body, _)) = self.piece_of(shard, frame.header.sequence) {
             body.replies.push((shard as u32, frame.payload().to_vec()));
+            let table = body.table.id;
+            self.traffic.received(table, HEADER_BYTES + frame.payload().len(), 0);
         }
         self.acknowledged(shard, frame.header.sequence);
     }

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::solver::local::Local;
 use super::solver::servers::Servers;
+use super::solver::waiting::{Traffic, WorkerWaiting};
 use super::solver::{PassReport, Solution, Solver, SolverConfig};
 use super::{Evaluation, Model, ModelError, ModelMeta, evaluate};
 use crate::data::cache::Cache;
@@ -85,6 +86,14 @@ pub struct TrainReport {
     pub bytes_pushed: u64,
     /// Bytes that workers received from servers.
     pub bytes_pulled: u64,
+    /// Blocks under way besides the one being computed.
+    pub delay: u64,
+    /// What each worker waited for.
+    pub waiting: Vec<WorkerWaiting>,
+    /// Mean of the workers' idle shares.
+    pub idle_share: f64,
+    /// Traffic by table.
+    pub traffic: Vec<Traffic>,
     /// One entry per pass.
     pub history: Vec<PassReport>,
     /// Figures on the test files, if any.
@@ -252,8 +261,17 @@ fn conclude(
         data_nonzeros: solution.data_nonzeros,
         bytes_pushed: solution.bytes_pushed,
         bytes_pulled: solution.bytes_pulled,
+        delay: job.solver.delay as u64,
+        idle_share: mean(solution.waiting.iter().map(|waiting| waiting.idle_share)),
+        waiting: solution.waiting,
+        traffic: solution.traffic,
         history: solution.history,
         test,
     };
     Ok(worker.report(serde_json::to_value(report).expect("a report is plain numbers"))?)
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len().max(1) as f64;
+    values.sum::<f64>() / count
 }

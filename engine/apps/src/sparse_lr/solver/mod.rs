@@ -9,7 +9,7 @@
 //!
 //! Read [`config`], [`local`] (the examples), [`blocks`] (what a block is), [`servers`] (what is asked of the servers),
 //! `passes` (one pass), then [`Solver::train`] here, then [`newton`] with [`support`] (nearly collinear features) and
-//! [`certificate`] (how far from the optimum).
+//! [`certificate`] (how far from the optimum); [`waiting`] and `report` tell how it went.
 
 pub mod blocks;
 pub mod certificate;
@@ -20,6 +20,7 @@ mod passes;
 mod report;
 pub mod servers;
 pub mod support;
+pub mod waiting;
 
 use std::time::Instant;
 
@@ -65,6 +66,8 @@ pub struct Solver<'a> {
     damping: f64,
     newton: Newton,
     started: Instant,
+    /// Bytes this worker had sent and received at the end of each pass.
+    bytes: Vec<[u64; 2]>,
 }
 
 impl<'a> Solver<'a> {
@@ -98,6 +101,7 @@ impl<'a> Solver<'a> {
             damping,
             newton: Newton::new(config.penalty),
             started,
+            bytes: Vec::new(),
         })
     }
 
@@ -124,6 +128,7 @@ impl<'a> Solver<'a> {
             }
             let gain = previous / end.objective - 1.0;
             previous = end.objective;
+            self.note_bytes();
             history.push(self.pass_report(history.len(), &end, kkt_threshold));
             progress(self.servers.worker, history.last().expect("just pushed"));
             if gain < 0.0 {

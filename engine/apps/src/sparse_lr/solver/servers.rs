@@ -2,14 +2,15 @@
 //!
 //! All workers go through the same calls in the same order, so the task numbers need no agreement beyond counting.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyrange::client::{Worker, WorkerError};
 use keyrange::key_list::KeyList;
 use keyrange::key_range::KeyRange;
 use keyrange::message::Values;
-use keyrange::worker::{Keys, Options, TableHandle, Target, TaskId};
+use keyrange::worker::{Keys, Options, Outcome, TableHandle, Target, TaskId};
 
+use super::waiting::Waiting;
 use crate::sparse_lr::protocol::{Begin, PAIR_BYTES, Page, Penalty, PhaseStats};
 use crate::sparse_lr::server;
 
@@ -23,6 +24,8 @@ pub struct Servers<'a> {
     phase: u64,
     patience: Duration,
     spare: Vec<Vec<f64>>,
+    /// What this worker waited for.
+    pub waiting: Waiting,
 }
 
 impl<'a> Servers<'a> {
@@ -30,7 +33,16 @@ impl<'a> Servers<'a> {
     pub fn new(worker: &'a mut Worker, penalty: &Penalty, patience: Duration) -> Result<Self, WorkerError> {
         let weights = worker.create_table(&server::weights_table(penalty), patience)?;
         let sums = worker.create_table(&server::sums_table(), patience)?;
-        Ok(Servers { worker, weights, sums, time: 0, phase: 0, patience, spare: Vec::new() })
+        Ok(Servers {
+            worker,
+            weights,
+            sums,
+            time: 0,
+            phase: 0,
+            patience,
+            spare: Vec::new(),
+            waiting: Waiting::default(),
+        })
     }
 
     /// Fixes the set of features as those of all workers: `keys` are this worker's.
@@ -73,17 +85,30 @@ impl<'a> Servers<'a> {
 
     /// The weights that [`exchange`](Self::exchange) brought. Waits.
     pub fn finish_exchange(&mut self, task: TaskId) -> Result<Vec<f64>, WorkerError> {
-        let outcome = self.worker.wait(task, self.patience)?;
+        let (values, waited_s) = self.finish(task)?;
+        self.waiting.weights_s += waited_s;
+        Ok(values)
+    }
+
+    /// What a task brought, and how long that took from now.
+    fn finish(&mut self, task: TaskId) -> Result<(Vec<f64>, f64), WorkerError> {
+        let (outcome, waited_s) = self.wait(task)?;
         self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
-        Ok(outcome.values.into_vec())
+        Ok((outcome.values.into_vec(), waited_s))
+    }
+
+    fn wait(&mut self, task: TaskId) -> Result<(Outcome, f64), WorkerError> {
+        let since = Instant::now();
+        let outcome = self.worker.wait(task, self.patience)?;
+        Ok((outcome, since.elapsed().as_secs_f64()))
     }
 
     /// Pushes two values per key and waits until all workers' pushes are applied.
     pub fn push(&mut self, keys: KeyList, range: KeyRange, parts: [Vec<f64>; 2]) -> Result<(), WorkerError> {
         let options = self.next();
         let task = self.worker.push(self.weights, Keys::ListIn(keys, range), parts.into(), options)?;
-        let outcome = self.worker.wait(task, self.patience)?;
-        self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
+        let (_, waited_s) = self.finish(task)?;
+        self.waiting.weights_s += waited_s;
         Ok(())
     }
 
@@ -94,7 +119,9 @@ impl<'a> Servers<'a> {
         let options = self.next();
         let into = self.spare.pop().unwrap_or_default();
         let task = self.worker.push_pull(self.sums, range, vec![values], into, options)?;
-        self.finish_exchange(task)
+        let (sums, waited_s) = self.finish(task)?;
+        self.waiting.sums_s += waited_s;
+        Ok(sums)
     }
 
     /// Announces what pushes to the weights do from now on. The number of the phase is filled in here.
@@ -138,7 +165,8 @@ impl<'a> Servers<'a> {
 
     fn call(&mut self, verb: &str, arguments: Vec<u8>) -> Result<Vec<Vec<u8>>, WorkerError> {
         let task = self.worker.call(self.weights, Target::All, verb, arguments, Options::default())?;
-        let outcome = self.worker.wait(task, self.patience)?;
+        let (outcome, waited_s) = self.wait(task)?;
+        self.waiting.calls_s += waited_s;
         Ok(outcome.replies.into_iter().map(|(_, reply)| reply).collect())
     }
 }
