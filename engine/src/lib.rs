@@ -55,6 +55,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod filter;
 pub mod key_list;
 pub mod key_range;
 pub mod manager;

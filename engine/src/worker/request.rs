@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::filter::Filters;
 use crate::key_list::KeyList;
 use crate::key_range::{Key, KeyRange};
 use crate::message::{DecodeError, Lent, RefusalCode, Values};
@@ -79,6 +80,8 @@ pub struct Options {
     pub deadline: Option<Duration>,
     /// Takes the end of the task instead of `take`.
     pub callback: Option<Callback>,
+    /// How keys and values travel; by default as they are, key lists by signature.
+    pub filters: Filters,
 }
 
 impl Options {

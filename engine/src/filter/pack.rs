@@ -1,0 +1,107 @@
+//! LZ4 blocks, where they pay.
+//!
+//! Whether bytes shrink is asked of a sample first: four pieces of 1 KiB. After a refusal the next messages are not even
+//! sampled, twice as many each time, so that data which never shrinks costs one sample in 64 messages.
+
+/// Smaller bodies go as they are: a block's overhead and the other fields' fixed cost outweigh what is saved.
+const PACKED_BYTES_MIN: usize = 64;
+/// Bodies from here on are sampled before all of them is tried.
+const SAMPLED_BYTES_MIN: usize = 16 << 10;
+const SAMPLE_BYTES: usize = 1 << 10;
+const SAMPLES: usize = 4;
+/// Messages that go unsampled after many refusals.
+const UNSAMPLED_MAX: u32 = 64;
+
+/// Whether it is worth while to try; one per chain and direction.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    refusals: u32,
+    unsampled: u32,
+    scratch: Vec<u8>,
+}
+
+/// A block must save a sixteenth, or undoing it is not worth it.
+fn pays(packed: usize, plain: usize) -> bool {
+    packed < plain - plain / 16
+}
+
+impl Sampler {
+    /// The LZ4 block of `plain`, in `packed`; false if it would not pay, with `packed` unspecified.
+    pub fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> bool {
+        if plain.len() < PACKED_BYTES_MIN {
+            return false;
+        }
+        if self.unsampled > 0 {
+            self.unsampled -= 1;
+            return false;
+        }
+        let worth = self.sample(plain) && {
+            packed.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
+            match lz4_flex::block::compress_into(plain, packed) {
+                Ok(bytes) => {
+                    packed.truncate(bytes);
+                    pays(bytes, plain.len())
+                }
+                Err(_) => false,
+            }
+        };
+        self.refusals = if worth { 0 } else { (self.refusals + 1).min(UNSAMPLED_MAX.ilog2()) };
+        self.unsampled = if worth { 0 } else { (1 << self.refusals) - 1 };
+        worth
+    }
+
+    /// Whether a sample of `plain` shrinks; short bodies are not worth a sample.
+    fn sample(&mut self, plain: &[u8]) -> bool {
+        if plain.len() < SAMPLED_BYTES_MIN {
+            return true;
+        }
+        self.scratch.resize(lz4_flex::block::get_maximum_output_size(SAMPLE_BYTES), 0);
+        let stride = (plain.len() - SAMPLE_BYTES) / (SAMPLES - 1);
+        let packed = |at: usize| {
+            let piece = &plain[at * stride..][..SAMPLE_BYTES];
+            lz4_flex::block::compress_into(piece, &mut self.scratch).unwrap_or(SAMPLE_BYTES)
+        };
+        let total: usize = (0..SAMPLES).map(packed).sum();
+        pays(total, SAMPLES * SAMPLE_BYTES)
+    }
+}
+
+/// Undoes a block into exactly `plain`.
+///
+/// # Errors
+/// What is wrong with the block, in words.
+pub(crate) fn unpack(packed: &[u8], plain: &mut [u8]) -> Result<(), String> {
+    let expected = plain.len();
+    match lz4_flex::block::decompress_into(packed, plain) {
+        Ok(got) if got == expected => Ok(()),
+        Ok(got) => Err(format!("lz4: expected {expected} bytes, the block holds {got}")),
+        Err(error) => Err(format!("lz4: expected a block of {expected} bytes: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a17_blocks_come_back_and_random_bytes_are_soon_left_alone() {
+        let mut sampler = Sampler::default();
+        let (mut packed, mut random) = (Vec::new(), vec![0u8; 100_000]);
+        let mut state = 1u64;
+        random.iter_mut().for_each(|byte| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            *byte = (state >> 56) as u8;
+        });
+        assert!((0..1000).all(|_| !sampler.pack(&random, &mut packed)));
+        assert_eq!((sampler.refusals, UNSAMPLED_MAX), (6, 64));
+        let text: Vec<u8> = (0..100_000u32).map(|at| (at / 100 % 7) as u8).collect();
+        let at = (0..=UNSAMPLED_MAX).position(|_| sampler.pack(&text, &mut packed));
+        assert!(at.is_some() && packed.len() < 10_000);
+        let mut plain = vec![0; text.len()];
+        unpack(&packed, &mut plain).unwrap();
+        assert_eq!(plain, text);
+        assert!(unpack(&packed, &mut plain[1..]).is_err());
+        assert!(unpack(&packed[..50], &mut plain).is_err());
+        assert!(unpack(&random[..500], &mut plain).is_err());
+    }
+}
