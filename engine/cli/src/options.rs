@@ -109,6 +109,11 @@ pub struct SparseLrArgs {
     #[arg(long, env = "KEYRANGE_DELAY", default_value_t = 0, value_name = "T", value_parser = clap::value_parser!(u16).range(..=1024))]
     pub delay: u16,
 
+    /// Steps as long as the convergence theorem allows with the delay, from the correlation of the data's blocks; without it
+    /// they are 1 / (1 + T / block ratio) of what they were without delay
+    #[arg(long, env = "KEYRANGE_STEP_GUARD")]
+    pub step_guard: bool,
+
     /// Passes over the data, at most
     #[arg(long, env = "KEYRANGE_MAX_PASSES", default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_passes: u64,
@@ -205,6 +210,7 @@ impl SparseLrArgs {
             solver: SolverConfig {
                 penalty: Penalty { l1: self.l1, l2: self.l2, ..Penalty::default() },
                 delay: usize::from(self.delay),
+                step_guard: self.step_guard,
                 max_passes: self.max_passes,
                 tolerance: self.tolerance,
                 certificate: self.certificate,

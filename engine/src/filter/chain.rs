@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::admission::{Bloom, CountMin};
 use super::chain_spec::ChainSpec;
 use super::counters::{Counter, FilterReport};
+use super::pack::Sampler;
 use super::residuals::Residuals;
 use super::spec::{Direction, FilterSpec, FilterSpecError, Stage};
 use super::streams::Streams;
-use super::pack::Sampler;
 use crate::key_range::Key;
 use crate::message::Element;
 

@@ -65,8 +65,7 @@ impl ChainSpec {
         let function = table.function.name.as_str();
         let sums = !matches!(function, "assign" | "max" | "min");
         let held_back = |filter: &&FilterSpec| !filter.is_lossless() && filter.stage() == Some(Stage::Rows);
-        if let (Direction::Push, false, Some(filter)) =
-            (direction, sums, self.filters.iter().find(held_back))
+        if let (Direction::Push, false, Some(filter)) = (direction, sums, self.filters.iter().find(held_back))
         {
             let reason = format!(
                 "table {:?} does {function:?} with what arrives, and a row held back by {filter} arrives as 0; \
@@ -117,15 +116,18 @@ fn fault_after(filter: &FilterSpec, other: &FilterSpec) -> Option<String> {
             (Stage::Rows, _) => ("rows of values", "only bytes"),
             _ => ("values", "only bytes"),
         };
-        return Some(format!("{name} needs {needs}, and after {first} there are {has}: put {name} before it"));
+        return Some(format!(
+            "{name} needs {needs}, and after {first} there are {has}: put {name} before it"
+        ));
     }
     match (filter, other) {
-        (FilterSpec::Significant { .. }, FilterSpec::Zeros | FilterSpec::Skip { .. } | FilterSpec::Noise { .. }) => {
-            Some(format!(
-                "significant must see every row to keep its bound, and {first} takes some away or changes them: \
+        (
+            FilterSpec::Significant { .. },
+            FilterSpec::Zeros | FilterSpec::Skip { .. } | FilterSpec::Noise { .. },
+        ) => Some(format!(
+            "significant must see every row to keep its bound, and {first} takes some away or changes them: \
                  put significant before it"
-            ))
-        }
+        )),
         (FilterSpec::Zeros, FilterSpec::Noise { .. }) => {
             Some("zeros after noise finds none: put zeros before it".to_owned())
         }

@@ -211,7 +211,9 @@ impl FromStr for FilterSpec {
                 })?,
             },
             "skip" => FilterSpec::Skip {
-                probability: parameter("skip", rest, "skip:Q with 0 < Q <= 1", |&q: &f64| q > 0.0 && q <= 1.0)?,
+                probability: parameter("skip", rest, "skip:Q with 0 < Q <= 1", |&q: &f64| {
+                    q > 0.0 && q <= 1.0
+                })?,
             },
             "noise" => FilterSpec::Noise {
                 sigma: parameter("noise", rest, "noise:SIGMA with SIGMA at least 0", |&s: &f64| {
@@ -221,7 +223,12 @@ impl FromStr for FilterSpec {
             "frequency" => {
                 let (pushes, size) = rest.split_once(':').unwrap_or((rest, ""));
                 FilterSpec::Frequency {
-                    pushes: parameter("frequency", pushes, "frequency:N with N from 1 to 65535", |&n: &u16| n >= 1)?,
+                    pushes: parameter(
+                        "frequency",
+                        pushes,
+                        "frequency:N with N from 1 to 65535",
+                        |&n: &u16| n >= 1,
+                    )?,
                     sketch: sketch("frequency", size, Sketch::COUNT_MIN)?,
                 }
             }

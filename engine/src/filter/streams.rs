@@ -49,7 +49,9 @@ impl Streams {
 
     /// The next pull's number, and whether everything is needed because nothing is kept.
     pub fn next(&self, name: StreamName) -> (u32, bool) {
-        self.places.get(&name).map_or((1, true), |stream| (stream.asked.wrapping_add(1).max(1), stream.number == 0))
+        self.places
+            .get(&name)
+            .map_or((1, true), |stream| (stream.asked.wrapping_add(1).max(1), stream.number == 0))
     }
 
     /// Notes that the pull of this number has left.

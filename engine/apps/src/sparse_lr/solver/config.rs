@@ -12,6 +12,9 @@ pub struct SolverConfig {
     pub penalty: Penalty,
     /// Blocks under way besides the one being computed.
     pub delay: usize,
+    /// Whether steps are as long as the theorem of the method allows with the delay ([`guard`](super::guard)), by an
+    /// estimate from the data; otherwise the metric is raised by `1 + delay / block_ratio`.
+    pub step_guard: bool,
     /// Passes over the blocks, at most.
     pub max_passes: u64,
     /// Relative accuracy of the objective at which to stop.
@@ -40,6 +43,7 @@ impl Default for SolverConfig {
         SolverConfig {
             penalty: Penalty::default(),
             delay: 0,
+            step_guard: false,
             max_passes: 100_000,
             tolerance: 1e-4,
             certificate: false,

@@ -8,12 +8,13 @@
 //! [`newton`] steps follow each pass.
 //!
 //! Read [`config`], [`local`] (the examples), [`blocks`] (what a block is), [`servers`] (what is asked of the servers),
-//! `passes` (one pass), then [`Solver::train`] here, then [`newton`] with [`support`] (nearly collinear features) and
+//! `passes` (one pass), [`guard`] (how long its steps may be), then [`Solver::train`] here, then [`newton`] with [`support`] (nearly collinear features) and
 //! [`certificate`] (how far from the optimum); [`waiting`] and `report` tell how it went.
 
 pub mod blocks;
 pub mod certificate;
 pub mod config;
+pub mod guard;
 pub mod local;
 pub mod newton;
 mod passes;
@@ -32,6 +33,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use self::blocks::{ActiveSet, BINS};
 use self::certificate::Certificate;
+use self::guard::Guard;
 use self::local::Local;
 use self::newton::Newton;
 use self::passes::PassEnd;
@@ -64,6 +66,8 @@ pub struct Solver<'a> {
     examples: f64,
     nonzeros: f64,
     damping: f64,
+    /// Raises the damping after each pass that gained nothing.
+    caution: f64,
     newton: Newton,
     started: Instant,
     /// Bytes this worker had sent and received at the end of each pass.
@@ -89,7 +93,7 @@ impl<'a> Solver<'a> {
         let active = ActiveSet::new(&local, spans);
         // Blocks under way at once act like one larger block; each holds 1/ratio nonzeros of an example on average.
         let damping = 1.0 + config.delay as f64 / config.block_ratio;
-        Ok(Solver {
+        let mut solver = Solver {
             config,
             local,
             servers,
@@ -99,10 +103,13 @@ impl<'a> Solver<'a> {
             examples: sums[0],
             nonzeros: sums[1],
             damping,
+            caution: 1.0,
             newton: Newton::new(config.penalty),
             started,
             bytes: Vec::new(),
-        })
+        };
+        solver.guard_steps()?;
+        Ok(solver)
     }
 
     /// Runs passes until the tolerance is reached; tells `progress` after each.
@@ -132,7 +139,7 @@ impl<'a> Solver<'a> {
             history.push(self.pass_report(history.len(), &end, kkt_threshold));
             progress(self.servers.worker, history.last().expect("just pushed"));
             if gain < 0.0 {
-                self.damping = (self.damping * 2.0).min(1024.0);
+                self.caution = (self.caution * 2.0).min(1024.0);
             }
             let slow = gain.abs() <= level;
             if slow && reset {
@@ -174,6 +181,17 @@ impl<'a> Solver<'a> {
         let zeros = vec![0.0; weights.len()];
         let keys = KeyList::new(keys).expect("the support is in key order");
         self.servers.push(keys, KeyRange::ALL, [weights, zeros])
+    }
+
+    /// Brings the damping in step with the current blocks, if the guard is on. All workers must do so at the same time.
+    fn guard_steps(&mut self) -> Result<(), WorkerError> {
+        if self.config.step_guard {
+            // Of its own: the order of the blocks must come out alike at every worker, and how much is drawn here differs.
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(!self.config.seed);
+            let mine = Guard::estimate(&self.active, self.local.labels.len(), &mut random);
+            self.damping = mine.combine(&mut self.servers)?.damping(self.config.delay);
+        }
+        Ok(())
     }
 
     fn certify(&mut self, objective: f64) -> Result<Certificate, WorkerError> {

@@ -27,7 +27,13 @@ impl Solver<'_> {
         if reset {
             self.local.weights.iter_mut().filter(|w| w.is_nan()).for_each(|w| *w = 0.0);
         }
-        self.servers.begin(Begin { number: 0, phase, kkt_threshold, reset, damping: self.damping })
+        self.servers.begin(Begin {
+            number: 0,
+            phase,
+            kkt_threshold,
+            reset,
+            damping: self.damping * self.caution,
+        })
     }
 
     /// The prior features as one block, several times, without delay.
@@ -118,18 +124,20 @@ impl Solver<'_> {
             let mut all = vec![0.0; BINS];
             blocks::count_active(&self.local, &mut all);
             let all = self.servers.sum(all)?;
-            self.set_blocks(&all);
+            self.set_blocks(&all)
         } else {
-            self.set_blocks(bins);
+            self.set_blocks(bins)
         }
-        Ok(())
     }
 
-    fn set_blocks(&mut self, bins: &[f64]) {
+    fn set_blocks(&mut self, bins: &[f64]) -> Result<(), WorkerError> {
         let spans = blocks::cut(bins, self.examples, self.config.block_ratio);
         let active = self.local.weights.iter().filter(|w| !w.is_nan()).count();
-        if spans != self.active.spans || active != self.active.columns.len() {
+        // Every worker sees the same spans, so all of them come to the guard or none.
+        let renewed = spans != self.active.spans;
+        if renewed || active != self.active.columns.len() {
             self.active = ActiveSet::new(&self.local, spans);
         }
+        if renewed { self.guard_steps() } else { Ok(()) }
     }
 }

@@ -26,6 +26,9 @@ pub struct PassReport {
     pub violation: f64,
     /// Threshold of the KKT filter during the pass; absent while it is off.
     pub kkt_threshold: Option<f64>,
+    /// Factor by which the metric was raised: the inverse of the step length.
+    #[serde(default)]
+    pub damping: f64,
     /// Time since the data was loaded.
     pub seconds: f64,
     /// Bytes that all workers had sent at its end. Only in the final report: during the training nobody knows.
@@ -75,6 +78,7 @@ impl Solver<'_> {
             blocks: self.order.len() as u64,
             violation: end.stats.violation,
             kkt_threshold: kkt_threshold.is_finite().then_some(kkt_threshold),
+            damping: self.damping * self.caution,
             seconds: self.started.elapsed().as_secs_f64(),
             bytes_pushed: 0,
             bytes_pulled: 0,
