@@ -6,7 +6,8 @@
 //!
 //! Read [`isa`] first: every algorithm is one plain loop, compiled for the baseline, AVX2 and AVX-512, and all
 //! three return the same bits. Then [`dense`], [`prox`], [`update`] and [`fused`] for whole arrays; [`slots`] and
-//! [`sparse`] for scattered ones; [`linear`], [`logistic`] and [`exp`] for the trainer; [`keys`] for key lists.
+//! [`sparse`] for scattered ones; [`linear`], [`logistic`] and [`exp`] for the trainer; [`keys`] for key lists;
+//! [`presence`], [`quantise`] and [`random`] for what travels in fewer bytes.
 //!
 //! # Numbers
 //!
@@ -28,7 +29,10 @@ pub mod keys;
 pub mod linear;
 pub mod logistic;
 mod prefetch;
+pub mod presence;
 pub mod prox;
+pub mod quantise;
+pub mod random;
 pub mod real;
 pub mod slots;
 pub mod sparse;
