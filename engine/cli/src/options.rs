@@ -12,6 +12,7 @@ use keyrange_apps::data::synthetic::SyntheticSpec;
 use keyrange_apps::sparse_lr::job::{Generated, TrainJob};
 use keyrange_apps::sparse_lr::protocol::Penalty;
 use keyrange_apps::sparse_lr::solver::SolverConfig;
+use keyrange_apps::sparse_lr::solver::filters::FilterPlan;
 use keyrange_transport::fault::FaultPlan;
 
 use crate::failure::Failure;
@@ -130,6 +131,16 @@ pub struct SparseLrArgs {
     #[arg(long, env = "KEYRANGE_BLOCK_RATIO", allow_negative_numbers = true, default_value_t = 4.0, value_parser = positive, value_name = "X")]
     pub block_ratio: f64,
 
+    /// What need not be sent: kkt, key-cache, zeros, significant:C, skip:Q, noise:SIGMA, frequency:N, bloom, fixed:1..3, q2.13,
+    /// f16, bf16, lz4, in the order of their application; with push/ or pull/ before it, in one direction only. `all` is
+    /// kkt,key-cache,significant:1,zeros,fixed:2,lz4. What loses something acts until passes gain little
+    #[arg(long, env = "KEYRANGE_FILTER", default_value = "kkt,key-cache", value_name = "LIST", value_parser = filter_plan)]
+    pub filter: FilterPlan,
+
+    /// Send everything as it is, every time
+    #[arg(long, env = "KEYRANGE_NO_FILTER", conflicts_with = "filter")]
+    pub no_filter: bool,
+
     /// Slack of the KKT filter: this much of the largest violation per example; `inf` switches the filter off
     #[arg(long, env = "KEYRANGE_KKT_RATIO", allow_negative_numbers = true, default_value_t = 10.0, value_name = "X", value_parser = kkt_ratio)]
     pub kkt_ratio: f64,
@@ -169,6 +180,10 @@ pub struct SparseLrArgs {
 
 fn kkt_ratio(text: &str) -> Result<f64, String> {
     if text == "inf" { Ok(f64::MAX) } else { non_negative(text) }
+}
+
+fn filter_plan(text: &str) -> Result<FilterPlan, String> {
+    text.parse().map_err(|error: keyrange::filter::FilterSpecError| error.to_string())
 }
 
 impl SparseLrArgs {
@@ -215,6 +230,11 @@ impl SparseLrArgs {
                 tolerance: self.tolerance,
                 certificate: self.certificate,
                 block_ratio: self.block_ratio,
+                filters: if self.no_filter {
+                    filter_plan("none").map_err(Failure::input)?
+                } else {
+                    self.filter.clone()
+                },
                 kkt_ratio: self.kkt_ratio,
                 diagonal_only: self.diagonal_only,
                 prior: self.prior.clone(),

@@ -89,8 +89,8 @@ impl Charts {
             .flat_map(|run| run.filters.iter().map(move |filter| (run, filter)))
             .map(|(run, filter)| Pair {
                 name: match runs.len() {
-                    1 => format!("{} {}", filter.direction, filter.name),
-                    _ => format!("{} {} {}", run.name, filter.direction, filter.name),
+                    1 => format!("{} {} {}", filter.table, filter.direction, filter.name),
+                    _ => format!("{}: {} {} {}", run.name, filter.table, filter.direction, filter.name),
                 },
                 bars: [mb(filter.bytes_in), mb(filter.bytes_out)],
             })

@@ -44,6 +44,7 @@ pub struct Pass {
 #[derive(Clone, Deserialize)]
 pub struct Filter {
     pub direction: String,
+    pub table: String,
     pub name: String,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -106,7 +107,7 @@ pub mod tests {
             "objective": 10.0, "duality_gap": 1e-6, "l1": 1.0, "l2": 0.0, "examples": 5, "features": 3, "data_nonzeros": 9,
             "delay": delay, "idle_share": 0.4 / (1 + delay) as f64, "bytes_pushed": 4000, "bytes_pulled": 2000,
             "history": [pass(1), pass(2), pass(4)],
-            "filters": [{"direction": "push", "name": "lz4", "bytes_in": 4000, "bytes_out": 900}],
+            "filters": [{"direction": "push", "table": "weights", "name": "lz4", "bytes_in": 4000, "bytes_out": 900}],
         });
         Run { name: name.to_owned(), ..serde_json::from_value(report).unwrap() }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::filters::FilterPlan;
 use crate::sparse_lr::protocol::Penalty;
 
 /// Settings of the solver. All workers must have the same.
@@ -24,7 +25,9 @@ pub struct SolverConfig {
     pub certificate: bool,
     /// Blocks per nonzero of an example.
     pub block_ratio: f64,
-    /// How much of the largest violation per example the KKT filter tolerates; infinity switches the filter off.
+    /// What need not be sent.
+    pub filters: FilterPlan,
+    /// How much of the largest violation per example the KKT filter tolerates, if it is on.
     pub kkt_ratio: f64,
     /// Whether to make no Newton steps: only the published method's diagonal metric.
     pub diagonal_only: bool,
@@ -48,6 +51,7 @@ impl Default for SolverConfig {
             tolerance: 1e-4,
             certificate: false,
             block_ratio: 4.0,
+            filters: FilterPlan::default(),
             kkt_ratio: 10.0,
             diagonal_only: false,
             prior: Vec::new(),

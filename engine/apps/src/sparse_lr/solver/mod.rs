@@ -8,12 +8,14 @@
 //! [`newton`] steps follow each pass.
 //!
 //! Read [`config`], [`local`] (the examples), [`blocks`] (what a block is), [`servers`] (what is asked of the servers),
-//! `passes` (one pass), [`guard`] (how long its steps may be), then [`Solver::train`] here, then [`newton`] with [`support`] (nearly collinear features) and
+//! `passes` (one pass), [`guard`] (how long its steps may be), [`filters`] (what need
+//! not be sent), then [`Solver::train`] here, then [`newton`] with [`support`] (nearly collinear features) and
 //! [`certificate`] (how far from the optimum); [`waiting`] and `report` tell how it went.
 
 pub mod blocks;
 pub mod certificate;
 pub mod config;
+pub mod filters;
 pub mod guard;
 pub mod local;
 pub mod newton;
@@ -68,6 +70,8 @@ pub struct Solver<'a> {
     damping: f64,
     /// Raises the damping after each pass that gained nothing.
     caution: f64,
+    /// Whether values may still lose something on the way.
+    lossy: bool,
     newton: Newton,
     started: Instant,
     /// Bytes this worker had sent and received at the end of each pass.
@@ -93,6 +97,7 @@ impl<'a> Solver<'a> {
         let active = ActiveSet::new(&local, spans);
         // Blocks under way at once act like one larger block; each holds 1/ratio nonzeros of an example on average.
         let damping = 1.0 + config.delay as f64 / config.block_ratio;
+        let lossy = servers.chains.loses;
         let mut solver = Solver {
             config,
             local,
@@ -104,6 +109,7 @@ impl<'a> Solver<'a> {
             nonzeros: sums[1],
             damping,
             caution: 1.0,
+            lossy,
             newton: Newton::new(config.penalty),
             started,
             bytes: Vec::new(),
@@ -142,7 +148,10 @@ impl<'a> Solver<'a> {
                 self.caution = (self.caution * 2.0).min(1024.0);
             }
             let slow = gain.abs() <= level;
-            if slow && reset {
+            // A lossy pass proves nothing, neither its gain nor its end.
+            let exact = !self.lossy;
+            self.lossy &= !slow;
+            if slow && reset && exact {
                 let found = self.certify(end.objective)?;
                 certificate = Some(found);
                 let proved = found.gap <= self.config.tolerance * end.objective.abs();
@@ -153,7 +162,9 @@ impl<'a> Solver<'a> {
                 level = (level * 0.1).max(1e-15);
             }
             reset = slow;
-            kkt_threshold = end.stats.violation / self.examples * self.config.kkt_ratio;
+            if self.config.filters.kkt {
+                kkt_threshold = end.stats.violation / self.examples * self.config.kkt_ratio;
+            }
             self.renew_active_set(&end.bins, reset)?;
         }
         let certificate = match certificate {

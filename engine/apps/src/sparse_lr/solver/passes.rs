@@ -27,13 +27,9 @@ impl Solver<'_> {
         if reset {
             self.local.weights.iter_mut().filter(|w| w.is_nan()).for_each(|w| *w = 0.0);
         }
-        self.servers.begin(Begin {
-            number: 0,
-            phase,
-            kkt_threshold,
-            reset,
-            damping: self.damping * self.caution,
-        })
+        let (damping, lossy) = (self.damping * self.caution, self.lossy && phase == Phase::Update);
+        let begin = Begin { number: 0, phase, kkt_threshold, reset, damping, partial: false };
+        self.servers.begin(begin, lossy)
     }
 
     /// The prior features as one block, several times, without delay.

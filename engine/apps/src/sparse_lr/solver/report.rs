@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Solver;
 use super::certificate::Certificate;
+use super::filters::FilterTotals;
 use super::local::feature_id;
 use super::passes::PassEnd;
 use super::waiting::{Traffic, WorkerWaiting};
@@ -62,6 +63,8 @@ pub struct Solution {
     pub waiting: Vec<WorkerWaiting>,
     /// Traffic by table.
     pub traffic: Vec<Traffic>,
+    /// What each filter of messages did.
+    pub filters: Vec<FilterTotals>,
     /// Bytes that the workers sent.
     pub bytes_pushed: u64,
     /// Bytes that the workers received.
@@ -105,6 +108,7 @@ impl Solver<'_> {
         self.note_bytes();
         let waiting = self.servers.gather_waiting(waited, seconds)?;
         let traffic = self.servers.gather_traffic()?;
+        let filters = self.servers.gather_filters()?;
         let bytes = self.servers.gather_counts(self.bytes.as_flattened())?;
         let (bytes, _) = bytes.as_chunks::<2>();
         for (pass, &[pushed, pulled]) in history.iter_mut().zip(bytes) {
@@ -122,6 +126,7 @@ impl Solver<'_> {
             features,
             waiting,
             traffic,
+            filters,
             bytes_pushed,
             bytes_pulled,
         })

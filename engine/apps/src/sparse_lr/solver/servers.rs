@@ -10,6 +10,7 @@ use keyrange::key_range::KeyRange;
 use keyrange::message::Values;
 use keyrange::worker::{Keys, Options, Outcome, TableHandle, Target, TaskId};
 
+use super::filters::Chains;
 use super::waiting::Waiting;
 use crate::sparse_lr::protocol::{Begin, PAIR_BYTES, Page, Penalty, PhaseStats};
 use crate::sparse_lr::server;
@@ -26,11 +27,19 @@ pub struct Servers<'a> {
     spare: Vec<Vec<f64>>,
     /// What this worker waited for.
     pub waiting: Waiting,
+    /// How requests travel.
+    pub chains: Chains,
+    lossy: bool,
 }
 
 impl<'a> Servers<'a> {
     /// Creates the tables, still without features.
-    pub fn new(worker: &'a mut Worker, penalty: &Penalty, patience: Duration) -> Result<Self, WorkerError> {
+    pub fn new(
+        worker: &'a mut Worker,
+        penalty: &Penalty,
+        chains: Chains,
+        patience: Duration,
+    ) -> Result<Self, WorkerError> {
         let weights = worker.create_table(&server::weights_table(penalty), patience)?;
         let sums = worker.create_table(&server::sums_table(), patience)?;
         Ok(Servers {
@@ -42,6 +51,8 @@ impl<'a> Servers<'a> {
             patience,
             spare: Vec::new(),
             waiting: Waiting::default(),
+            chains,
+            lossy: false,
         })
     }
 
@@ -56,7 +67,8 @@ impl<'a> Servers<'a> {
 
     fn next(&mut self) -> Options {
         self.time += 1;
-        Options::at(self.time)
+        let filters = if self.lossy { &self.chains.lossy } else { &self.chains.lossless };
+        Options { filters: filters.clone(), ..Options::at(self.time) }
     }
 
     /// An array of the given length with unspecified contents, reused where possible.
@@ -116,7 +128,7 @@ impl<'a> Servers<'a> {
     pub fn sum(&mut self, values: Vec<f64>) -> Result<Vec<f64>, WorkerError> {
         let last = values.len().checked_sub(1).expect("there is something to sum") as u64;
         let range = Keys::Range(KeyRange::new(0, last).expect("not empty"));
-        let options = self.next();
+        let options = Options { filters: self.chains.sums.clone(), ..self.next() };
         let into = self.spare.pop().unwrap_or_default();
         let task = self.worker.push_pull(self.sums, range, vec![values], into, options)?;
         let (sums, waited_s) = self.finish(task)?;
@@ -124,10 +136,12 @@ impl<'a> Servers<'a> {
         Ok(sums)
     }
 
-    /// Announces what pushes to the weights do from now on. The number of the phase is filled in here.
-    pub fn begin(&mut self, begin: Begin) -> Result<(), WorkerError> {
+    /// Announces what pushes to the weights do from now on, and whether they and the answers may pass lossy filters. The
+    /// number of the phase is filled in here.
+    pub fn begin(&mut self, begin: Begin, lossy: bool) -> Result<(), WorkerError> {
         self.phase += 1;
-        let begin = Begin { number: self.phase, ..begin };
+        self.lossy = lossy;
+        let begin = Begin { number: self.phase, partial: lossy && self.chains.partial, ..begin };
         self.call("begin", serde_json::to_vec(&begin).expect("plain numbers are JSON")).map(drop)
     }
 
