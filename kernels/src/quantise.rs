@@ -185,7 +185,8 @@ fn f16_encode_loop<T: Real>(x: &[T], seed: Seed, codes: &mut [u8]) {
         let normal = (bits.wrapping_add(random & 0x1fff).wrapping_sub(112 << 23)) >> 13;
         // Below 2^-14 the codes are multiples of 2^-24.
         let unit = (random >> 8) as i32 as f32 * (1.0 / 16_777_216.0);
-        let small = (f32::from_bits(if bits < 113 << 23 { bits } else { 0 }) * 16_777_216.0 + unit) as i32 as u32;
+        let small =
+            (f32::from_bits(if bits < 113 << 23 { bits } else { 0 }) * 16_777_216.0 + unit) as i32 as u32;
         let finite = if bits < 113 << 23 { small } else { normal.min(INFINITY - 1) };
         let special = if bits > 0x7f80_0000 { 0x7e00 } else { INFINITY };
         // From 2^16 on the rebiased exponent is too large for any half.

@@ -74,7 +74,12 @@ fn quantisers<T: Real>() -> Vec<Quantiser<T>> {
     let exponent = |x: f64| x.abs().log2().floor() as i32;
     let two_bytes: [(&str, Encode<T>, Decode<T>, Box<dyn Fn(f64) -> f64>); 3] = [
         ("q2.13", quantise::q2x13_encode, quantise::q2x13_decode, Box::new(|_| 1.0 / 8192.0)),
-        ("f16", quantise::f16_encode, quantise::f16_decode, Box::new(move |x| 2f64.powi(exponent(x).max(-14) - 10))),
+        (
+            "f16",
+            quantise::f16_encode,
+            quantise::f16_decode,
+            Box::new(move |x| 2f64.powi(exponent(x).max(-14) - 10)),
+        ),
         ("bf16", quantise::bf16_encode, quantise::bf16_decode, Box::new(move |x| 2f64.powi(exponent(x) - 7))),
     ];
     for (name, encode, decode, step) in two_bytes {
@@ -133,7 +138,9 @@ fn a18_every_path_gives_the_same_codes() {
     let mut random = Seeded(11);
     let values: Vec<f32> = random.numbers(3000);
     for quantiser in quantisers::<f32>() {
-        let bits = |isa| isa::with(isa, || (quantiser.round)(&values, 5)).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let bits = |isa| {
+            isa::with(isa, || (quantiser.round)(&values, 5)).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
         let expected = bits(isa::Isa::Scalar);
         for path in isa::available() {
             assert!(bits(path) == expected, "{} on {path}", quantiser.name);

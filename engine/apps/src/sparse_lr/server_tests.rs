@@ -43,8 +43,14 @@ fn prox_by_search(w: f64, g: f64, u: f64, penalty: &Penalty, radius: f64) -> f64
         .unwrap()
 }
 
-const UPDATE: Begin =
-    Begin { number: 1, phase: Phase::Update, kkt_threshold: f64::MAX, reset: false, damping: 1.0, partial: false };
+const UPDATE: Begin = Begin {
+    number: 1,
+    phase: Phase::Update,
+    kkt_threshold: f64::MAX,
+    reset: false,
+    damping: 1.0,
+    partial: false,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

@@ -40,6 +40,7 @@ use self::local::Local;
 use self::newton::Newton;
 use self::passes::PassEnd;
 use self::servers::Servers;
+use self::waiting::Waiting;
 use super::protocol::Phase;
 
 pub use self::config::SolverConfig;
@@ -87,6 +88,7 @@ impl<'a> Solver<'a> {
         config: &'a SolverConfig,
     ) -> Result<Self, WorkerError> {
         let started = Instant::now();
+        servers.waiting = Waiting::default();
         servers.fix_features(&local.keys)?;
         let mut sums = vec![0.0; 2 + BINS];
         sums[0] = local.labels.len() as f64;
