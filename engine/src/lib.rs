@@ -5,7 +5,8 @@
 //! so does the simulator. Learning applications and the command line never live here.
 //!
 //! Read in this order: [`key_range`] and [`key_list`] (what is named), [`message`] (what is said), [`session`]
-//! (why each request counts once), [`shard`] (who applies it), [`worker`] (who asks), [`sim`] (why to believe it).
+//! (why each request counts once), [`shard`] (who applies it), [`worker`] (who asks), [`filter`] (what need not be
+//! sent), [`sim`] (why to believe it).
 //!
 //! # A job in one process
 //!

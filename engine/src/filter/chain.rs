@@ -2,14 +2,19 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use super::admission::{Bloom, CountMin};
+use super::admission::{Bloom, CountMin, mix};
 use super::chain_spec::ChainSpec;
+use super::code::Coded;
 use super::counters::{Counter, FilterReport};
 use super::pack::Sampler;
 use super::residuals::Residuals;
+use super::rows::Outgoing;
 use super::spec::{Direction, FilterSpec, FilterSpecError, Stage};
-use super::streams::Streams;
+use super::streams::{StreamName, Streams};
+use super::user::{FilterRegistry, UserFilters};
+use super::wire::{Parcel, Wish};
 use crate::key_range::Key;
 use crate::message::Element;
 
@@ -29,6 +34,7 @@ pub(super) struct State {
     pub count_min: Option<CountMin>,
     pub bloom: Option<Bloom>,
     pub streams: Streams,
+    pub users: UserFilters,
     pub sampler: Sampler,
 }
 
@@ -66,7 +72,23 @@ impl Chain {
     /// # Errors
     /// [`FilterSpecError::Chain`] if it makes no sense in this direction.
     pub fn new(spec: &ChainSpec, direction: Direction, seed: u64) -> Result<Arc<Chain>, FilterSpecError> {
+        Chain::with_users(spec, direction, seed, &FilterRegistry::default())
+    }
+
+    /// As [`Chain::new`], with the program's own filters.
+    ///
+    /// # Errors
+    /// As [`Chain::new`], and [`FilterSpecError::User`] for a filter that is not registered or refuses its parameter.
+    pub fn with_users(
+        spec: &ChainSpec,
+        direction: Direction,
+        seed: u64,
+        registry: &FilterRegistry,
+    ) -> Result<Arc<Chain>, FilterSpecError> {
         spec.check(direction)?;
+        // A pull's filters run at the shards; here only their names are needed.
+        let users = registry.make_all(spec);
+        let users = if direction == Direction::Pull { users.unwrap_or_default() } else { users? };
         let sketch = |wanted: &dyn Fn(&FilterSpec) -> bool| spec.filters.iter().find(|&f| wanted(f)).cloned();
         let count_min = match sketch(&|filter| matches!(filter, FilterSpec::Frequency { .. })) {
             Some(FilterSpec::Frequency { sketch, .. }) => Some(CountMin::new(sketch)),
@@ -77,7 +99,7 @@ impl Chain {
             _ => None,
         };
         let (residuals, streams) = (Residuals::default(), Streams::default());
-        let state = State { residuals, count_min, bloom, streams, sampler: Sampler::default() };
+        let state = State { residuals, count_min, bloom, streams, users, sampler: Sampler::default() };
         Ok(Arc::new(Chain {
             spec: spec.clone(),
             direction,
@@ -85,6 +107,89 @@ impl Chain {
             counters: spec.filters.iter().map(|_| Counter::default()).collect(),
             state: Mutex::new(state),
         }))
+    }
+
+    /// The chain that a shard applies to its answers: as [`Chain::with_users`], but here user filters must be there.
+    pub(crate) fn for_answers(
+        spec: &ChainSpec,
+        seed: u64,
+        registry: &FilterRegistry,
+    ) -> Result<Arc<Chain>, FilterSpecError> {
+        registry.make_all(spec)?;
+        Chain::with_users(spec, Direction::Pull, seed, registry)
+    }
+
+    /// All three stages; `None` if they leave everything as it is.
+    pub(crate) fn parcel<V: Element>(
+        &self,
+        out: &Outgoing<'_, V>,
+        keys: &[u8],
+        wish: Option<&Wish>,
+    ) -> Option<Parcel> {
+        let coded = self.code(out);
+        let rows = out.arrays.first().map_or(0, |array| array.len() / out.width);
+        self.pack(coded, out.arrays, rows, keys, wish)
+    }
+
+    /// The last stage of what the first two came to.
+    pub(crate) fn pack<V: Element>(
+        &self,
+        coded: Option<Coded>,
+        arrays: &[&[V]],
+        rows: usize,
+        keys: &[u8],
+        wish: Option<&Wish>,
+    ) -> Option<Parcel> {
+        let start = Instant::now();
+        let Some(packer) = self.counter(|filter| *filter == FilterSpec::Lz4) else {
+            return coded.map(|coded| Parcel::new(coded, keys, wish, None));
+        };
+        let mut state = self.state();
+        let is_sampled = coded.is_none();
+        let coded = match coded {
+            Some(coded) => coded,
+            None => {
+                // Nothing is copied before a sample promises that it pays.
+                let first: &[u8] = arrays.first().map_or(&[], |array| bytemuck::cast_slice(array));
+                if !state.sampler.is_promising(first) {
+                    packer.time(start);
+                    return None;
+                }
+                Coded::plain(rows, arrays)
+            }
+        };
+        let plain_bytes = keys.len() + coded.body.len();
+        let parcel = Parcel::new(coded, keys, wish, Some((&mut state.sampler, is_sampled)));
+        packer.add(plain_bytes, parcel.rest_bytes(keys), 0);
+        packer.time(start);
+        Some(parcel)
+    }
+
+    /// The next pull of this stream: its number, and whether it must ask for everything.
+    pub(crate) fn next_pull(&self, name: StreamName) -> (u32, bool) {
+        self.state().streams.next(name)
+    }
+
+    /// Notes that this pull has left.
+    pub(crate) fn asked(&self, name: StreamName, number: u32) {
+        self.state().streams.asked(name, number);
+    }
+
+    /// Forgets the values kept of this stream, so that the next pull asks for everything.
+    pub(crate) fn forget_pull(&self, name: StreamName) {
+        self.state().streams.advance(name, 0);
+    }
+
+    /// Counts the bytes of a key list before and after it was named.
+    pub(crate) fn count_keys(&self, bytes_in: usize, bytes_out: usize) {
+        if let Some(counter) = self.counter(|filter| *filter == FilterSpec::KeyCache) {
+            counter.add(bytes_in, bytes_out, 0);
+        }
+    }
+
+    /// What is random in the request (or answer) `sequence` between `sender` and its peer follows from this.
+    pub(crate) fn request_seed(&self, seed: u64, sender: u32, sequence: u64) -> u64 {
+        mix(mix(seed ^ u64::from(sender) << 32) ^ sequence)
     }
 
     /// The filters.
@@ -109,7 +214,11 @@ impl Chain {
         self.state().residuals.take(table)
     }
 
-    pub(super) fn seed(&self) -> u64 {
+    pub(super) fn counters(&self) -> &[Counter] {
+        &self.counters
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
 

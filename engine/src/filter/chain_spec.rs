@@ -38,7 +38,7 @@ impl ChainSpec {
     }
 
     /// C of `significant`, if that is in the chain.
-    pub(super) fn threshold(&self) -> Option<f64> {
+    pub(crate) fn threshold(&self) -> Option<f64> {
         self.filters.iter().find_map(|filter| match filter {
             FilterSpec::Significant { threshold } => Some(*threshold),
             _ => None,

@@ -26,8 +26,8 @@ fn pays(packed: usize, plain: usize) -> bool {
 }
 
 impl Sampler {
-    /// The LZ4 block of `plain`, in `packed`; false if it would not pay, with `packed` unspecified.
-    pub fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> bool {
+    /// Whether `plain` is worth a try, judged by a sample of it: asked before anything is copied.
+    pub fn is_promising(&mut self, plain: &[u8]) -> bool {
         if plain.len() < PACKED_BYTES_MIN {
             return false;
         }
@@ -35,23 +35,34 @@ impl Sampler {
             self.unsampled -= 1;
             return false;
         }
-        let worth = self.sample(plain) && {
-            packed.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
-            match lz4_flex::block::compress_into(plain, packed) {
-                Ok(bytes) => {
-                    packed.truncate(bytes);
-                    pays(bytes, plain.len())
-                }
-                Err(_) => false,
-            }
-        };
-        self.refusals = if worth { 0 } else { (self.refusals + 1).min(UNSAMPLED_MAX.ilog2()) };
-        self.unsampled = if worth { 0 } else { (1 << self.refusals) - 1 };
-        worth
+        let promising = self.shrinks(plain);
+        if !promising {
+            self.refuse();
+        }
+        promising
+    }
+
+    /// The LZ4 block of `plain`, which [`Sampler::is_promising`], in `packed`; false if it does not pay, with `packed`
+    /// unspecified.
+    pub fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> bool {
+        packed.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
+        let bytes = lz4_flex::block::compress_into(plain, packed).unwrap_or(plain.len());
+        packed.truncate(bytes);
+        if !pays(bytes, plain.len()) {
+            self.refuse();
+            return false;
+        }
+        self.refusals = 0;
+        true
+    }
+
+    fn refuse(&mut self) {
+        self.refusals = (self.refusals + 1).min(UNSAMPLED_MAX.ilog2());
+        self.unsampled = (1 << self.refusals) - 1;
     }
 
     /// Whether a sample of `plain` shrinks; short bodies are not worth a sample.
-    fn sample(&mut self, plain: &[u8]) -> bool {
+    fn shrinks(&mut self, plain: &[u8]) -> bool {
         if plain.len() < SAMPLED_BYTES_MIN {
             return true;
         }
@@ -92,11 +103,11 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             *byte = (state >> 56) as u8;
         });
-        assert!((0..1000).all(|_| !sampler.pack(&random, &mut packed)));
+        assert!((0..1000).all(|_| !sampler.is_promising(&random)));
         assert_eq!((sampler.refusals, UNSAMPLED_MAX), (6, 64));
         let text: Vec<u8> = (0..100_000u32).map(|at| (at / 100 % 7) as u8).collect();
-        let at = (0..=UNSAMPLED_MAX).position(|_| sampler.pack(&text, &mut packed));
-        assert!(at.is_some() && packed.len() < 10_000);
+        let at = (0..=UNSAMPLED_MAX).position(|_| sampler.is_promising(&text));
+        assert!(at.is_some() && sampler.pack(&text, &mut packed) && packed.len() < 10_000);
         let mut plain = vec![0; text.len()];
         unpack(&packed, &mut plain).unwrap();
         assert_eq!(plain, text);

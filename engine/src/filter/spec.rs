@@ -117,6 +117,14 @@ pub enum FilterSpecError {
         /// What stands there.
         got: String,
     },
+    /// A filter of the program's own that is not registered, or says no.
+    #[error("filter user:{name}: {text}")]
+    User {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        text: String,
+    },
     /// Filters that do not go together, or not in this order or direction.
     #[error("the {direction} chain \"{chain}\" makes no sense: {reason}")]
     Chain {

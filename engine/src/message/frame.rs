@@ -172,6 +172,7 @@ impl<'a> Frame<'a> {
             || (existing && !matches!(self.kind, Kind::Pull | Kind::Values))
             || (after && self.kind != Kind::Pull)
             || (self.is_lent() && (!matches!(self.kind, Kind::Push | Kind::PushPull) || header.parts == 0))
+            || (self.is_lent() && self.is_filtered())
             || (self.kind == Kind::Values && (cached || contiguous));
         if strange {
             return Err(DecodeError::Flags { got: flags, kind: header.kind });
@@ -184,14 +185,21 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Parts { parts: header.parts, value_type: header.value_type });
         }
         let expected = HEADER_BYTES + self.key_bytes();
-        if self.bytes.len() < expected {
+        if self.bytes.len() < expected && !self.is_filtered() {
             return Err(DecodeError::Length { expected, got: self.bytes.len() });
         }
         Ok(())
     }
 
+    /// Whether the body must go through [`crate::filter`] before keys and values can be read.
     #[inline]
-    fn key_bytes(&self) -> usize {
+    pub fn is_filtered(&self) -> bool {
+        self.header.flags & Flags::FILTERED != 0
+    }
+
+    /// Bytes of the key part (once undone, if the frame is filtered).
+    #[inline]
+    pub(crate) fn key_bytes(&self) -> usize {
         let flags = self.header.flags;
         let existing = flags & Flags::EXISTING != 0;
         // A pull of existing keys cannot name them; its answer must, and no other answer needs to.
@@ -229,7 +237,7 @@ impl<'a> Frame<'a> {
     /// the first value array to the end.
     #[inline]
     pub fn value_bytes<V: Element>(&self, width: usize) -> Result<&'a [u8], DecodeError> {
-        if self.is_lent() {
+        if self.is_lent() || self.is_filtered() {
             return Err(DecodeError::Flags { got: self.header.flags, kind: self.header.kind });
         }
         self.check_type::<V>()?;

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 #[cfg(target_endian = "big")]
 compile_error!("frames are little endian and are read where they lie");
@@ -135,8 +135,10 @@ impl Flags {
     pub const EXISTING: u16 = 8;
     /// In the place of each value array stands where the worker lent it.
     pub const LENT: u16 = 16;
+    /// Keys and values went through filters; [`crate::filter`] says what the body is.
+    pub const FILTERED: u16 = 32;
     /// Every bit there is.
-    pub const ALL: u16 = 31;
+    pub const ALL: u16 = 63;
 }
 
 /// Which part of a worker's contribution to an aggregated update this request is: long key lists are cut into
@@ -185,13 +187,15 @@ pub enum RefusalCode {
     Limit = 7,
     /// Refused before; this is the answer to a repetition.
     Repeated = 8,
+    /// The request's filters cannot be undone, or the chain wanted for the answer is none.
+    Filter = 9,
 }
 
 impl RefusalCode {
     /// The reason with this number; unknown numbers read as [`RefusalCode::Limit`].
     pub fn from_code(code: u32) -> RefusalCode {
         use RefusalCode::*;
-        [NoTable, NotOwned, Mismatch, Time, Function, Keys, Limit, Repeated]
+        [NoTable, NotOwned, Mismatch, Time, Function, Keys, Limit, Repeated, Filter]
             .into_iter()
             .find(|&reason| reason as u32 == code)
             .unwrap_or(Limit)

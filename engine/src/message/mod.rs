@@ -32,6 +32,8 @@
 //!     8 u64 offset   first byte, from the slab's beginning
 //!    16 u64 bytes    exactly key_count x width values
 //!
+//! the same with FILTERED: see the byte table of [`crate::filter`]
+//!
 //! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments
 //! Control   64 JSON        Reply  64 bytes        Refused  64 UTF-8 text        Ack, NeedKeys: nothing
 //! ```

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 pub(crate) struct Line([u8; 64]);
 
 /// Copied bytes.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,
     len: usize,
@@ -18,6 +18,14 @@ impl Buffer {
     /// Zeroes.
     pub fn zeroed(len: usize) -> Buffer {
         Buffer { lines: vec![Line::zeroed(); len.div_ceil(64)], len }
+    }
+
+    /// Gives it this length; what was in it may remain.
+    pub fn resize(&mut self, len: usize) {
+        if self.lines.len() < len.div_ceil(64) {
+            self.lines.resize(len.div_ceil(64), Line::zeroed());
+        }
+        self.len = len;
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {

@@ -9,6 +9,7 @@ use super::key_cache::KeyCache;
 use super::replies::{Reply, Session};
 use super::requests::Refusal;
 use super::tables::TableSlot;
+use crate::filter::Scratch;
 use crate::key_range::{Key, KeyRange};
 use crate::message::{Frame, Kind, RefusalCode};
 use crate::session::{Outbox, Outcome, PeerId, Verdict};
@@ -86,7 +87,7 @@ pub struct ShardStats {
 /// The protocol of one shard, as a value. See the module's documentation.
 pub struct ShardCore {
     pub(super) config: ShardConfig,
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     pub(super) tables: Vec<Option<Box<TableSlot>>>,
     pub(super) sessions: Vec<Option<Session>>,
     pub(super) cache: KeyCache,
@@ -94,6 +95,8 @@ pub struct ShardCore {
     /// The list of the request at hand, copied: a peer on shared memory could change what was checked.
     pub(super) keys: Vec<Key>,
     pub(super) stats: ShardStats,
+    /// The filtered request at hand, undone.
+    pub(super) scratch: Scratch,
 }
 
 impl ShardCore {
@@ -102,7 +105,8 @@ impl ShardCore {
         let cache = KeyCache::new(config.key_cache_bytes);
         let sessions = (0..config.workers).map(|_| None).collect();
         let (buffers, keys, stats) = (Buffers::default(), Vec::new(), ShardStats::default());
-        ShardCore { config, registry, tables: Vec::new(), sessions, cache, buffers, keys, stats }
+        let scratch = Scratch::default();
+        ShardCore { config, registry, tables: Vec::new(), sessions, cache, buffers, keys, stats, scratch }
     }
 
     /// The settings.
@@ -237,17 +241,35 @@ impl ShardCore {
         if header.epoch != session.epoch {
             return Ok(()); // a late frame of a worker that was replaced
         }
+        if frame.is_filtered() {
+            return self.handle_filtered(from, &frame, out);
+        }
+        self.admit(from, &frame, out)
+    }
+
+    /// Takes in a checked plain request of a worker in session.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        from: PeerId,
+        frame: &Frame<'_>,
+        out: &mut dyn Outbox,
+    ) -> Result<(), PeerFault> {
+        let header = &frame.header;
+        let Some(Some(session)) = self.sessions.get(from.0 as usize) else {
+            return Err(PeerFault::NoSession { peer: from.0 });
+        };
         match session.received.check(header.sequence) {
             Verdict::New => {
                 self.stats.requests += 1;
-                self.execute(from.0, &frame, out)?;
+                self.execute(from.0, frame, out)?;
             }
-            Verdict::Repeated(_) if self.applies_twice(&frame) => {
-                self.execute(from.0, &frame, out)?;
+            Verdict::Repeated(_) if self.applies_twice(frame) => {
+                self.execute(from.0, frame, out)?;
             }
             Verdict::Repeated(outcome) => {
                 self.stats.repeated += 1;
-                self.repeat(from.0, &frame, outcome, out)?;
+                self.repeat(from.0, frame, outcome, out)?;
             }
             Verdict::Ancient => {}
             Verdict::Impossible => {
@@ -291,8 +313,12 @@ impl ShardCore {
     pub(super) fn answer(&mut self, rank: u32, mut reply: Reply, out: &mut dyn Outbox) {
         let Some(Some(session)) = self.sessions.get_mut(rank as usize) else { return };
         if session.queued() == 0 {
-            let sender =
-                super::replies::Sender { peer: PeerId(rank), epoch: session.epoch, config: &self.config };
+            let mut sender = super::replies::Sender {
+                peer: PeerId(rank),
+                epoch: session.epoch,
+                config: &self.config,
+                filters: &mut session.filters,
+            };
             if sender.send(&mut reply, &mut self.tables, out).is_ok() {
                 return;
             }

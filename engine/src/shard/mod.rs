@@ -11,10 +11,11 @@
 //! that is not the last: one copy into a recycled buffer.
 //!
 //! Read `core.rs`, `requests.rs` (immediate), `updates.rs` (aggregated), `replies.rs`, then `key_cache.rs`, `tables.rs`,
-//! `lent.rs` and `buffers.rs`.
+//! `lent.rs`, `filtered.rs` and `buffers.rs`.
 
 pub(crate) mod buffers;
 mod core;
+mod filtered;
 mod key_cache;
 mod lent;
 mod replies;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::core::ShardConfig;
+use super::filtered::{Ready, ReplyFilters};
 use super::key_cache::{KeysRef, Located};
 use super::requests::Refusal;
 use super::tables::TableSlot;
@@ -22,6 +23,8 @@ pub(super) enum Reply {
     Values { header: Header, located: Located },
     /// The keys that exist in the request's range, and their values.
     Existing { header: Header },
+    /// Coded values.
+    Ready(Box<Ready>),
     /// Reply, Refused or NeedKeys.
     Bytes { kind: Kind, sequence: u64, aux: u32, bytes: Vec<u8> },
 }
@@ -42,6 +45,8 @@ pub(super) struct Session {
     answers: VecDeque<(u64, Answer)>,
     /// Bytes of contributions that wait.
     pub held_bytes: usize,
+    /// What answers are to go through.
+    pub filters: ReplyFilters,
 }
 
 impl Session {
@@ -54,6 +59,7 @@ impl Session {
             queue: VecDeque::new(),
             answers: VecDeque::new(),
             held_bytes: 0,
+            filters: ReplyFilters::default(),
         }
     }
 
@@ -105,7 +111,7 @@ impl Session {
     ) -> bool {
         self.settle_acks();
         while let Some(reply) = self.queue.front_mut() {
-            let sender = Sender { peer, epoch: self.epoch, config };
+            let mut sender = Sender { peer, epoch: self.epoch, config, filters: &mut self.filters };
             if sender.send(reply, tables, out).is_err() {
                 return false;
             }
@@ -120,6 +126,7 @@ pub(super) struct Sender<'a> {
     pub peer: PeerId,
     pub epoch: u32,
     pub config: &'a ShardConfig,
+    pub filters: &'a mut ReplyFilters,
 }
 
 impl Sender<'_> {
@@ -128,7 +135,7 @@ impl Sender<'_> {
     }
 
     pub fn send(
-        &self,
+        &mut self,
         reply: &mut Reply,
         tables: &mut [Option<Box<TableSlot>>],
         out: &mut dyn Outbox,
@@ -147,15 +154,32 @@ impl Sender<'_> {
                     return self.send_refusal(header.sequence, &Refusal::no_table(header.table), out);
                 };
                 match slot.refresh(located, false) {
-                    Ok(()) => self.send_values(header, slot, located, out),
+                    Ok(()) => match self.send_values(header, slot, located, out)? {
+                        None => Ok(()),
+                        Some(ready) => self.send_or_keep(ready, reply, out),
+                    },
                     Err(refusal) => self.send_refusal(header.sequence, &refusal, out),
                 }
             }
+            Reply::Ready(ready) => self.send_ready(ready, out),
             Reply::Existing { header } => match slot_of(tables, header.table) {
-                Some(slot) => self.send_existing(header, slot, out),
+                Some(slot) => match self.send_existing(header, slot, out)? {
+                    None => Ok(()),
+                    Some(ready) => self.send_or_keep(ready, reply, out),
+                },
                 None => self.send_refusal(header.sequence, &Refusal::no_table(header.table), out),
             },
         }
+    }
+
+    /// Sends a coded answer, or keeps it as it is until there is room.
+    fn send_or_keep(
+        &mut self,
+        ready: Ready,
+        reply: &mut Reply,
+        out: &mut dyn Outbox,
+    ) -> Result<(), OutboxError> {
+        self.send_ready(&ready, out).inspect_err(|_| *reply = Reply::Ready(Box::new(ready)))
     }
 
     fn send_bytes(&self, header: &Header, bytes: &[u8], out: &mut dyn Outbox) -> Result<(), OutboxError> {
@@ -172,13 +196,14 @@ impl Sender<'_> {
         self.send_bytes(&header, refusal.text.as_bytes(), out)
     }
 
+    /// Sends the values, or answers what they were coded to.
     fn send_values(
-        &self,
+        &mut self,
         request: &Header,
         slot: &TableSlot,
         located: &Located,
         out: &mut dyn Outbox,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<Option<Ready>, OutboxError> {
         let count = located.at.len();
         let mut header = self.values_header(request, slot, count);
         if let KeysRef::Range(range) = located.keys {
@@ -187,12 +212,16 @@ impl Sender<'_> {
         let layout = Layout::new(0, count * slot.row_bytes(), 1);
         if layout.frame_bytes > self.config.frame_bytes_max {
             let refusal = Refusal::too_large(layout.frame_bytes, self.config.frame_bytes_max);
-            return self.send_refusal(request.sequence, &refusal, out);
+            return self.send_refusal(request.sequence, &refusal, out).map(|()| None);
         }
-        out.send(self.peer, layout.frame_bytes, &mut |body| {
+        if let Some(ready) = self.filters.code(&header, slot, located, &[]) {
+            return Ok(Some(ready));
+        }
+        let sent = out.send(self.peer, layout.frame_bytes, &mut |body| {
             write_rows(&slot.table, located, body_part(body, layout.array(0)));
             compose_header(body, &header)
-        })
+        });
+        sent.map(|()| None)
     }
 
     fn values_header(&self, request: &Header, slot: &TableSlot, count: usize) -> Header {
@@ -209,12 +238,13 @@ impl Sender<'_> {
     }
 
     fn send_existing(
-        &self,
+        &mut self,
         request: &Header,
         slot: &mut TableSlot,
         out: &mut dyn Outbox,
-    ) -> Result<(), OutboxError> {
-        let limit = Layout::keys_max(self.config.frame_bytes_max, 1, slot.row_bytes());
+    ) -> Result<Option<Ready>, OutboxError> {
+        let frame_bytes_max = self.filters.plain_bytes_max(request.sequence, self.config.frame_bytes_max);
+        let limit = Layout::keys_max(frame_bytes_max, 1, slot.row_bytes());
         let (keys, at) = slot.table.existing_up_to(request.first, request.last, limit);
         let mut header = self.values_header(request, slot, keys.len());
         header.flags = Flags::EXISTING;
@@ -226,17 +256,21 @@ impl Sender<'_> {
         }
         let layout = Layout::new(size_of_val::<[Key]>(&keys), keys.len() * slot.row_bytes(), 1);
         let located = Located { keys: KeysRef::Settled, at: at.into() };
-        out.send(self.peer, layout.frame_bytes, &mut |body| {
+        if let Some(ready) = self.filters.code(&header, slot, &located, &keys) {
+            return Ok(Some(ready));
+        }
+        let sent = out.send(self.peer, layout.frame_bytes, &mut |body| {
             let key_part = body_part(body, HEADER_BYTES..HEADER_BYTES + layout.key_bytes);
             key_part.copy_from_slice(bytemuck::cast_slice(&keys));
             write_rows(&slot.table, &located, body_part(body, layout.array(0)));
             compose_header(body, &header)
-        })
+        });
+        sent.map(|()| None)
     }
 }
 
 /// Reads rows straight into a frame.
-fn write_rows(table: &AnyTable, located: &Located, bytes: &mut [u8]) {
+pub(super) fn write_rows(table: &AnyTable, located: &Located, bytes: &mut [u8]) {
     fn write<V: Element>(table: &Table<V>, located: &Located, bytes: &mut [u8]) {
         // The frame's parts are aligned, and the rows were refreshed against this table just before.
         let written = bytemuck::try_cast_slice_mut(bytes).map(|out| table.pull(&located.at, out));

@@ -78,7 +78,7 @@ impl ShardCore {
         self.conclude(rank, frame, result, out)
     }
 
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         rank: u32,
         frame: &Frame<'_>,

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::ServerFn;
 use super::builtin::register_builtins;
+use crate::filter::FilterRegistry;
 use crate::table::{FunctionSpec, TableError, Value};
 
 /// A server function as a table owns it.
@@ -20,12 +21,14 @@ type Maker<V> = Box<dyn Fn(&serde_json::Value) -> Result<BoxedFn<V>, String> + S
 pub struct Registry {
     f32: Makers<f32>,
     f64: Makers<f64>,
+    /// The program's own filters, for the answers of shards.
+    pub filters: FilterRegistry,
 }
 
 impl Registry {
     /// Without any function.
     pub fn empty() -> Self {
-        Self { f32: BTreeMap::new(), f64: BTreeMap::new() }
+        Self { f32: BTreeMap::new(), f64: BTreeMap::new(), filters: FilterRegistry::default() }
     }
 
     /// With the built-in functions: `assign`, `add`, `max`, `min`, `sgd`, `adagrad`, `adam`, `ftrl`, `prox_l1` and

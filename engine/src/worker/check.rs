@@ -4,6 +4,7 @@ use super::arrays::Source;
 use super::core::WorkerCore;
 use super::pieces::{Body, What};
 use super::request::{Keys, SubmitError, Target};
+use crate::filter::FILTER_BYTES_MAX;
 use crate::message::{HEADER_BYTES, Kind, PARTS_MAX, VERB_BYTES_MAX, pad64, value_bytes};
 use crate::shard::CHUNKS_MAX;
 use crate::table::Aggregation;
@@ -11,7 +12,10 @@ use crate::table::Aggregation;
 impl WorkerCore {
     pub(super) fn check(&self, body: &Body) -> Result<(), SubmitError> {
         match &body.what {
-            What::Keys(keys) => check_keys(body, keys),
+            What::Keys(keys) => {
+                body.check_filters()?;
+                check_keys(body, keys)
+            }
             What::Call(target, verb, arguments) => {
                 let shards = self.map.shards();
                 if let &Target::Shard(got) = target
@@ -32,6 +36,7 @@ impl WorkerCore {
     pub(super) fn check_pieces(&self, body: &Body) -> Result<(), SubmitError> {
         let row_bytes = body.table.width as usize * value_bytes(body.table.value_type).unwrap_or(0);
         let row = HEADER_BYTES + 64 + body.parts.len().max(1) * pad64(row_bytes);
+        let row = if body.is_filtered() { row + FILTER_BYTES_MAX } else { row };
         check_size("a row", row, self.config.frame_bytes_max)?;
         let chunks = body.pieces.iter().map(|piece| usize::from(piece.chunk.count)).max().unwrap_or(0);
         check_size("the chunks of a push", body.pieces.len(), (u32::MAX - 1) as usize)?;

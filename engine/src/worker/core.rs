@@ -1,6 +1,6 @@
 //! The core itself: its settings, and the calls that submit tasks.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use super::request::*;
 use super::session::Session;
 use super::tasks::Tasks;
 use super::traffic::{TableTraffic, Traffic};
+use crate::filter::Scratch;
 use crate::key_range::RangeMap;
 use crate::message::{Control, Element, Kind};
 use crate::session::{Outbox, PeerId};
@@ -62,6 +63,8 @@ pub struct WorkerCore {
     /// No deadline passes before this.
     pub(super) deadline_hint_ns: u64,
     pub(super) traffic: Traffic,
+    /// The filtered answer at hand, undone.
+    pub(super) scratch: Scratch,
 }
 
 impl WorkerCore {
@@ -80,6 +83,7 @@ impl WorkerCore {
             has_strays: false,
             deadline_hint_ns: u64::MAX,
             traffic: Traffic::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -217,6 +221,8 @@ impl WorkerCore {
             found: Vec::new(),
             replies: Vec::new(),
             callback: options.callback,
+            filters: options.filters,
+            coded: HashMap::new(),
         });
         self.check(&body)?;
         body.cut(&self.map, self.config.frame_bytes_max);

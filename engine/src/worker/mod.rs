@@ -11,7 +11,7 @@
 //! The caller's loop: `handle` each received frame, then `poll(now)`; submit at any time; `take` finished tasks.
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `pieces.rs` (how it is cut), `session.rs` (what is under
-//! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, `delay.rs` (bounded delay) and
+//! way), `core.rs` with `check.rs` and `ending.rs`, `send.rs`, `receive.rs`, `filtered.rs`, `delay.rs` (bounded delay) and
 //! `traffic.rs` (bytes by table).
 
 mod arrays;
@@ -19,6 +19,7 @@ mod check;
 mod core;
 mod delay;
 mod ending;
+mod filtered;
 mod pieces;
 mod receive;
 mod request;

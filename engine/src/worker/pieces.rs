@@ -1,10 +1,12 @@
 //! How a task is cut: one piece per message, at least one per shard it concerns.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
 use super::request::{Callback, Keys, TableHandle, Target};
+use crate::filter::{Coded, Filters, plain_bytes_max};
 use crate::key_list::{Cut, KeyList};
 use crate::key_range::{Key, KeyRange, RangeMap};
 use crate::message::{Chunk, Kind, Layout, Values, value_bytes};
@@ -23,6 +25,9 @@ pub(super) struct Body {
     pub found: Vec<Found>,
     pub replies: Vec<(u32, Vec<u8>)>,
     pub callback: Option<Callback>,
+    pub filters: Filters,
+    /// By piece: what filters made of its values, where that may be needed again.
+    pub coded: HashMap<u32, Coded>,
 }
 
 /// What a task is about.
@@ -85,6 +90,8 @@ impl Body {
 
     /// Cuts the task over `map`; frames stay within `frame_bytes_max`.
     pub fn cut(&mut self, map: &RangeMap, frame_bytes_max: usize) {
+        let frame_bytes_max =
+            if self.is_filtered() { plain_bytes_max(frame_bytes_max) } else { frame_bytes_max };
         let row_bytes = self.table.width as usize * value_bytes(self.table.value_type).unwrap_or(0);
         let arrays = self.parts.len().max(1);
         let keys_max = Layout::keys_max(frame_bytes_max, arrays, row_bytes);

@@ -39,12 +39,12 @@ impl WorkerCore {
                 Ok(())
             }
             Kind::Values => {
-                let key_bytes = match frame.keys() {
-                    KeyPart::List(keys) => keys.len() * 8,
-                    _ => 0,
-                };
-                self.traffic.received(header.table, bytes.len(), key_bytes);
-                self.values(shard, &frame)
+                self.traffic.received(header.table, bytes.len(), frame.key_bytes());
+                if frame.is_filtered() {
+                    self.filtered_values(shard, &frame)
+                } else {
+                    self.values(shard, &frame)
+                }
             }
             Kind::NeedKeys => {
                 self.need_keys(shard, sequence, out);
@@ -63,7 +63,7 @@ impl WorkerCore {
     }
 
     #[inline]
-    fn acknowledged(&mut self, shard: usize, sequence: u64) {
+    pub(super) fn acknowledged(&mut self, shard: usize, sequence: u64) {
         if let Some((task, _)) = self.sessions[shard].arrive(sequence) {
             self.piece_done(task);
         }
@@ -80,14 +80,14 @@ impl WorkerCore {
 
     /// The piece that the unanswered request `sequence` carries, with its task, unless that has ended: then its arrays
     /// are no longer ours.
-    fn piece_of(&mut self, shard: usize, sequence: u64) -> Option<(&mut Body, usize)> {
+    pub(super) fn piece_of(&mut self, shard: usize, sequence: u64) -> Option<(&mut Body, usize)> {
         let (task, flight) = self.sessions[shard].flight(sequence)?;
         let task = self.tasks.get_mut(task).filter(|task| task.state != TaskState::Finished)?;
         let body = task.body.as_deref_mut()?;
         ((flight.piece as usize) < body.pieces.len()).then_some((body, flight.piece as usize))
     }
 
-    fn values(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
+    pub(super) fn values(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
         let sequence = frame.header.sequence;
         let mut rest = None;
         if let Some((body, piece)) = self.piece_of(shard, sequence) {

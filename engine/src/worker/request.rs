@@ -155,6 +155,14 @@ pub enum TaskError {
         /// What is known about it.
         reason: String,
     },
+    /// The answer of a shard came through filters and cannot be undone.
+    #[error("the filters of shard {shard}'s answer: {text}")]
+    Filter {
+        /// Index of the shard.
+        shard: u32,
+        /// The filter, what was expected and what came.
+        text: String,
+    },
     /// A task it was to follow failed.
     #[error("a task it waits for failed: {0}")]
     Dependency(Box<TaskError>),
@@ -213,6 +221,9 @@ pub enum SubmitError {
     /// The keys do not fit the request.
     #[error("{0}")]
     Keys(String),
+    /// A chain of filters does not fit the request.
+    #[error("filters: {0}")]
+    Filter(String),
     /// A row, a verb or its arguments do not fit into a frame.
     #[error("{what} of {got} bytes does not fit, at most {max}")]
     TooLarge {

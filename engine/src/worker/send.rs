@@ -199,7 +199,8 @@ impl WorkerCore {
         out: &mut dyn Outbox,
     ) -> Result<bool, OutboxError> {
         let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return Ok(false) };
-        let Some(piece) = body.pieces.get(piece as usize) else { return Ok(false) };
+        let (index, piece) = (piece, body.pieces.get(piece as usize));
+        let Some(piece) = piece else { return Ok(false) };
         if self.tasks.get(id).is_some_and(|task| task.state == super::TaskState::Finished) {
             return Ok(false);
         }
@@ -224,10 +225,17 @@ impl WorkerCore {
                     PieceKeys::Slice { at, signature } if at.len() >= CACHED_KEYS_MIN => Some(*signature),
                     _ => None,
                 };
-                let known = |signature: &u128| !whole && self.sessions[shard].knows(table, *signature);
+                let may_name = !whole && !body.filters.whole_keys;
+                let known = |signature: &u128| may_name && self.sessions[shard].knows(table, *signature);
                 let cached = cacheable.filter(known);
-                let layout = send_keys(out, peer, header, body, piece, cached)?;
-                self.traffic.sent(table, layout.frame_bytes, layout.key_bytes);
+                let (frame_bytes, key_bytes) = if body.is_filtered() {
+                    self.send_filtered(id, index, header, cached, out)?
+                } else {
+                    let layout = send_keys(out, peer, header, body, piece, cached)?;
+                    (layout.frame_bytes, layout.key_bytes)
+                };
+                self.traffic.sent(table, frame_bytes, key_bytes);
+                self.count_keys(id, index, cached.is_some());
                 // Only now: had there been no room, the next attempt would have to bring the keys.
                 if let (Some(signature), None) = (cacheable, cached) {
                     self.sessions[shard].note_known(table, signature);
@@ -279,7 +287,7 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
 }
 
 /// Sends a request with keys and values; `cached` is the signature to send instead of the keys. Says what it came to.
-fn send_keys(
+pub(super) fn send_keys(
     out: &mut dyn Outbox,
     peer: PeerId,
     mut header: Header,

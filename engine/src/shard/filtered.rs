@@ -1,0 +1,202 @@
+//! Requests and answers that go through filters: requests are undone before anything else sees them, answers are coded
+//! when they leave. Everything between works on plain frames.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::core::ShardCore;
+use super::key_cache::{KeysRef, Located};
+use super::replies::{Sender, write_rows};
+use super::requests::{Refusal, Stop};
+use super::tables::TableSlot;
+use crate::filter::{
+    Chain, ChainSpec, Context, FilterError, FilterRegistry, Outgoing, RowKeys, Scratch, Wish,
+    plain_bytes_max, undo,
+};
+use crate::key_range::Key;
+use crate::message::{Element, Flags, Frame, Header, RefusalCode, compose_bytes};
+use crate::session::{Outbox, OutboxError, PeerId, Verdict};
+use crate::shard::buffers::Buffer;
+use crate::table::ValueType;
+use crate::worker::PeerFault;
+
+/// Chains remembered per worker; more than a job uses.
+const CHAINS_MAX: usize = 16;
+
+/// What one worker's answers are to go through.
+#[derive(Default)]
+pub(super) struct ReplyFilters {
+    /// By request, until it is answered.
+    wishes: HashMap<u64, (Wish, Arc<Chain>)>,
+    chains: Vec<(String, Arc<Chain>)>,
+    /// The rows of the answer at hand.
+    rows: Buffer,
+}
+
+/// An answer that was coded and found no room: coded again it would be another, where filters remember.
+pub(super) struct Ready {
+    pub header: Header,
+    pub bytes: Vec<u8>,
+}
+
+impl ReplyFilters {
+    /// Notes what the answer to `sequence` is to go through. Of numbers further back than `window` nobody waits any more.
+    fn wish(
+        &mut self,
+        sequence: u64,
+        wish: Wish,
+        window: u64,
+        users: &FilterRegistry,
+    ) -> Result<(), FilterError> {
+        let known = self.chains.iter().find(|(text, _)| *text == wish.chain);
+        let chain = match known {
+            Some((_, chain)) => Arc::clone(chain),
+            None => {
+                let spec: ChainSpec = wish.chain.parse()?;
+                let chain = Chain::for_answers(&spec, wish.seed, users)?;
+                if self.chains.len() == CHAINS_MAX {
+                    self.chains.remove(0);
+                }
+                self.chains.push((wish.chain.clone(), Arc::clone(&chain)));
+                chain
+            }
+        };
+        if self.wishes.len() as u64 > 2 * window {
+            self.wishes.retain(|&of, _| of + window > sequence);
+        }
+        self.wishes.insert(sequence, (wish, chain));
+        Ok(())
+    }
+
+    /// How large the answer may be before it is coded.
+    pub fn plain_bytes_max(&self, sequence: u64, frame_bytes_max: usize) -> usize {
+        let is_coded = !self.wishes.is_empty() && self.wishes.contains_key(&sequence);
+        if is_coded { plain_bytes_max(frame_bytes_max) } else { frame_bytes_max }
+    }
+
+    /// Codes an answer, if that was wished; `None` leaves it as it is.
+    pub fn code(
+        &mut self,
+        header: &Header,
+        slot: &TableSlot,
+        located: &Located,
+        keys: &[Key],
+    ) -> Option<Ready> {
+        if self.wishes.is_empty() {
+            return None;
+        }
+        let (wish, chain) = self.wishes.remove(&header.sequence)?;
+        match slot.spec.value_type {
+            ValueType::F32 => self.code_as::<f32>(header, slot, located, keys, &wish, &chain),
+            ValueType::F64 => self.code_as::<f64>(header, slot, located, keys, &wish, &chain),
+        }
+    }
+
+    fn code_as<V: Element>(
+        &mut self,
+        header: &Header,
+        slot: &TableSlot,
+        located: &Located,
+        keys: &[Key],
+        wish: &Wish,
+        chain: &Chain,
+    ) -> Option<Ready> {
+        self.rows.resize(located.at.len() * slot.row_bytes());
+        write_rows(&slot.table, located, self.rows.bytes_mut());
+        let values: &[V] = bytemuck::cast_slice(self.rows.bytes());
+        let row_keys = match &located.keys {
+            _ if !keys.is_empty() => RowKeys::List(keys),
+            KeysRef::Range(range) => RowKeys::From(range.first()),
+            KeysRef::List(keys) => RowKeys::List(keys),
+            KeysRef::Settled => RowKeys::Unknown,
+        };
+        let stream = (wish.number > 0).then_some(((0, header.table, wish.stream), wish.number, wish.whole));
+        let out = Outgoing {
+            table: header.table,
+            time: header.time,
+            width: slot.spec.width as usize,
+            keys: row_keys,
+            arrays: &[values],
+            seed: chain.request_seed(wish.seed, header.sender, header.sequence),
+            stream,
+        };
+        let key_bytes: &[u8] = bytemuck::cast_slice(keys);
+        let parcel = chain.parcel(&out, key_bytes, None)?;
+        let mut bytes = vec![0; parcel.bytes(key_bytes)];
+        parcel.write(key_bytes, &mut bytes);
+        Some(Ready { header: Header { flags: header.flags | Flags::FILTERED, ..*header }, bytes })
+    }
+}
+
+impl Sender<'_> {
+    /// Sends a coded answer.
+    pub fn send_ready(&mut self, ready: &Ready, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+        let frame_bytes = crate::message::HEADER_BYTES + ready.bytes.len();
+        out.send(self.peer, frame_bytes, &mut |body| compose_bytes(body, &ready.header, &ready.bytes))
+    }
+}
+
+impl ShardCore {
+    /// Undoes the filters of a request and goes on with what it was.
+    pub(super) fn handle_filtered(
+        &mut self,
+        from: PeerId,
+        frame: &Frame<'_>,
+        out: &mut dyn Outbox,
+    ) -> Result<(), PeerFault> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let result = match self.undo(from, frame, &mut scratch) {
+            Ok(()) => Frame::decode(scratch.frame()).map_err(PeerFault::from),
+            Err(refusal) => {
+                self.scratch = scratch;
+                return self.refuse_filtered(from, frame, refusal, out);
+            }
+        };
+        let result = result.and_then(|plain| self.admit(from, &plain, out));
+        self.scratch = scratch;
+        result
+    }
+
+    fn undo(&mut self, from: PeerId, frame: &Frame<'_>, scratch: &mut Scratch) -> Result<(), Refusal> {
+        let (table, sequence) = (frame.header.table, frame.header.sequence);
+        let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
+        let context = Context {
+            width: slot.spec.width as usize,
+            frame_bytes_max: self.config.frame_bytes_max,
+            pull: None,
+        };
+        let wrong = |error: FilterError| {
+            let text = format!("the filters of worker {}'s request: {error}", from.0);
+            Refusal::new(RefusalCode::Filter, text)
+        };
+        let wish = undo(frame, &context, scratch).map_err(wrong)?;
+        if let (Some(wish), Some(Some(session))) = (wish, self.sessions.get_mut(from.0 as usize)) {
+            let window = session.received.window();
+            session.filters.wish(sequence, wish, window, &self.registry.filters).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    /// The link is sound (the header's checksum was right), so only the request fails.
+    fn refuse_filtered(
+        &mut self,
+        from: PeerId,
+        frame: &Frame<'_>,
+        refusal: Refusal,
+        out: &mut dyn Outbox,
+    ) -> Result<(), PeerFault> {
+        let sequence = frame.header.sequence;
+        let Some(Some(session)) = self.sessions.get(from.0 as usize) else { return Ok(()) };
+        match session.received.check(sequence) {
+            Verdict::New => self.conclude(from.0, frame, Err(Stop::Refused(refusal)), out),
+            Verdict::Repeated(_) => {
+                self.refuse(from.0, sequence, refusal, out);
+                Ok(())
+            }
+            Verdict::Ancient => Ok(()),
+            Verdict::Impossible => {
+                Err(PeerFault::Sequence { got: sequence, newest: session.received.newest() })
+            }
+        }
+    }
+}

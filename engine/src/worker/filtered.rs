@@ -1,0 +1,256 @@
+//! Requests that leave through filters, and answers that came through them.
+
+use super::arrays::Source;
+use super::core::WorkerCore;
+use super::pieces::{Body, Piece, PieceKeys, What};
+use super::request::{Keys, PeerFault, SubmitError, TaskError, TaskId};
+use super::send::send_keys;
+use crate::filter::{
+    Chain, Coded, Context, Direction, FilterError, Outgoing, Parcel, RowKeys, Scratch, StreamName,
+    TEXT_BYTES_MAX, Wish, undo,
+};
+use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
+use crate::session::{Outbox, OutboxError, PeerId};
+
+use keyrange_transport::link::WORD_BYTES;
+
+impl Body {
+    /// The chain that the pushed values go through, if it does anything to them.
+    fn push_chain(&self) -> Option<&Chain> {
+        let chain =
+            self.filters.push.as_deref().filter(|_| self.kind != Kind::Pull && !self.parts.is_empty());
+        chain.filter(|chain| chain.touches_values())
+    }
+
+    /// The chain that the answer's values are to go through.
+    fn pull_chain(&self) -> Option<&Chain> {
+        let chain = self.filters.pull.as_deref().filter(|_| self.kind != Kind::Push);
+        chain.filter(|chain| chain.touches_values())
+    }
+
+    /// Whether it travels as anything but plain frames.
+    #[inline]
+    pub fn is_filtered(&self) -> bool {
+        let any = self.filters.push.is_some() || self.filters.pull.is_some();
+        any && matches!(self.what, What::Keys(_))
+            && (self.push_chain().is_some() || self.pull_chain().is_some())
+    }
+
+    /// Whether the chains fit the request.
+    pub fn check_filters(&self) -> Result<(), SubmitError> {
+        let wrong = |text: String| Err(SubmitError::Filter(text));
+        let filters = [(&self.filters.push, Direction::Push), (&self.filters.pull, Direction::Pull)];
+        for (chain, direction) in filters {
+            let Some(chain) = chain else { continue };
+            if chain.direction() != direction {
+                return wrong(format!("expected a chain for the {direction}, got {chain:?}"));
+            }
+            let text = chain.spec().to_string();
+            if text.len() > TEXT_BYTES_MAX {
+                return wrong(format!(
+                    "expected a chain of at most {TEXT_BYTES_MAX} bytes, got {}",
+                    text.len()
+                ));
+            }
+        }
+        let existing = matches!(self.what, What::Keys(Keys::Existing(_)));
+        match self.pull_chain().filter(|chain| existing && chain.spec().threshold().is_some()) {
+            Some(_) => wrong(
+                "significant needs the same keys in each pull; existing keys may be others each time: \
+                 use a key list or a range"
+                    .to_owned(),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what naming key lists by signature has saved.
+    fn count_keys(&self, piece: &Piece, is_cached: bool) {
+        let PieceKeys::Slice { at, .. } = &piece.keys else { return };
+        for chain in [&self.filters.push, &self.filters.pull].into_iter().flatten() {
+            chain.count_keys(8 * at.len(), if is_cached { 16 } else { 8 * at.len() });
+        }
+    }
+}
+
+/// The stream that the pulls of this piece form.
+fn stream_name(body: &Body, piece: &Piece) -> Option<StreamName> {
+    let keys = match piece.keys {
+        PieceKeys::Slice { signature, .. } => signature,
+        PieceKeys::Contiguous { .. } => {
+            u128::from(piece.range.first()) << 64 | u128::from(piece.range.last())
+        }
+        PieceKeys::Existing | PieceKeys::None => return None,
+    };
+    Some((piece.shard, body.table.id, keys))
+}
+
+/// What the answer to this piece is to go through.
+fn wish_of(body: &Body, piece: &Piece) -> Option<Wish> {
+    let chain = body.pull_chain()?;
+    let stream = stream_name(body, piece).filter(|_| chain.spec().threshold().is_some());
+    let (number, whole) = stream.map_or((0, false), |name| chain.next_pull(name));
+    let stream = stream.map_or(0, |(_, _, keys)| keys);
+    Some(Wish { seed: chain.seed(), stream, number, whole, chain: chain.spec().to_string() })
+}
+
+impl WorkerCore {
+    /// Counts what naming key lists by signature has saved, where a chain counts at all.
+    #[inline]
+    pub(super) fn count_keys(&self, id: TaskId, index: u32, is_cached: bool) {
+        let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return };
+        if body.filters.push.is_some() || body.filters.pull.is_some() {
+            body.count_keys(&body.pieces[index as usize], is_cached);
+        }
+    }
+
+    /// As [`WorkerCore::send_piece`], for pieces of filtered tasks. Says how many bytes went, and how many of them were keys.
+    pub(super) fn send_filtered(
+        &mut self,
+        id: TaskId,
+        index: u32,
+        header: Header,
+        cached: Option<u128>,
+        out: &mut dyn Outbox,
+    ) -> Result<(usize, usize), OutboxError> {
+        if header.value_type == f64::CODE {
+            self.send_filtered_as::<f64>(id, index, header, cached, out)
+        } else {
+            self.send_filtered_as::<f32>(id, index, header, cached, out)
+        }
+    }
+
+    fn send_filtered_as<V: Element>(
+        &mut self,
+        id: TaskId,
+        index: u32,
+        mut header: Header,
+        cached: Option<u128>,
+        out: &mut dyn Outbox,
+    ) -> Result<(usize, usize), OutboxError> {
+        let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_deref_mut()) else {
+            return Ok((0, 0));
+        };
+        // What was coded before and found no room, or may be asked for again: filters that remember code only once.
+        let coded = body.coded.remove(&index);
+        let body = &*body;
+        let piece = &body.pieces[index as usize];
+        let peer = PeerId(piece.shard);
+        let (rows, width) = (piece.rows(), body.table.width as usize);
+        let mut arrays: [&[V]; PARTS_MAX] = [&[]; PARTS_MAX];
+        for (array, values) in arrays.iter_mut().zip(&body.parts) {
+            *array = &Source::as_slice(values).unwrap_or(&[])[rows.start * width..rows.end * width];
+        }
+        let arrays = &arrays[..body.parts.len()];
+        let signature = cached.unwrap_or_default().to_le_bytes();
+        let keys = body.list().get(rows.clone()).unwrap_or(&[]);
+        let key_bytes: &[u8] = match piece.keys {
+            PieceKeys::Slice { .. } if cached.is_some() => &signature,
+            PieceKeys::Slice { .. } => bytemuck::cast_slice(keys),
+            _ => &[],
+        };
+        let wish = wish_of(body, piece);
+        let parcel = body.push_chain().filter(|_| !rows.is_empty()).and_then(|chain| {
+            let coded = coded.or_else(|| {
+                chain.code(&Outgoing {
+                    table: header.table,
+                    time: header.time,
+                    width,
+                    keys: if keys.is_empty() { RowKeys::From(header.first) } else { RowKeys::List(keys) },
+                    arrays,
+                    seed: chain.request_seed(
+                        chain.seed() ^ u64::from(piece.shard),
+                        header.sender,
+                        header.sequence,
+                    ),
+                    stream: None,
+                })
+            });
+            chain.pack(coded, arrays, rows.len(), key_bytes, wish.as_ref())
+        });
+        let plain = || Parcel::new(Coded::plain(rows.len(), arrays), key_bytes, wish.as_ref(), None);
+        let Some(parcel) = parcel.or_else(|| wish.is_some().then(plain)) else {
+            let layout = send_keys(out, peer, header, body, piece, cached)?;
+            return Ok((layout.frame_bytes, layout.key_bytes));
+        };
+        header.flags |= Flags::FILTERED | if cached.is_some() { Flags::KEYS_CACHED } else { 0 };
+        let frame_bytes = HEADER_BYTES + parcel.bytes(key_bytes);
+        let key_len = key_bytes.len();
+        let sent = out.send(peer, frame_bytes, &mut |frame| {
+            parcel.write(key_bytes, &mut frame[HEADER_BYTES - WORD_BYTES..]);
+            compose_header(frame, &header)
+        });
+        let stream = stream_name(body, piece).zip(wish.filter(|wish| sent.is_ok() && wish.number > 0));
+        if let (Some(chain), Some((name, wish))) = (body.pull_chain(), stream) {
+            chain.asked(name, wish.number);
+        }
+        let remembers = body.push_chain().is_some_and(|chain| sent.is_err() || chain.remembers());
+        if let Some(task) = self.tasks.get_mut(id).filter(|_| remembers)
+            && let Some(body) = &mut task.body
+        {
+            body.coded.insert(index, parcel.into_coded());
+        }
+        sent.map(|()| (frame_bytes, key_len))
+    }
+
+    /// Takes in values that went through the filters the request named.
+    pub(super) fn filtered_values(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
+        let sequence = frame.header.sequence;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let undone = self.undo_answer(shard, frame, &mut scratch);
+        let result = match undone {
+            Ok(()) => Frame::decode(scratch.frame())
+                .map_err(PeerFault::from)
+                .and_then(|plain| self.values(shard, &plain)),
+            Err(Some(FilterError::Follows { .. })) => {
+                // The same pull again, for everything.
+                self.sessions[shard].again.push_back(sequence);
+                Ok(())
+            }
+            Err(Some(error)) => {
+                if let Some((task, _)) = self.sessions[shard].arrive(sequence) {
+                    let text = error.to_string();
+                    self.end(task, Err(TaskError::Filter { shard: shard as u32, text }));
+                }
+                Ok(())
+            }
+            Err(None) => {
+                self.acknowledged(shard, sequence); // its task has ended
+                Ok(())
+            }
+        };
+        self.scratch = scratch;
+        result
+    }
+
+    fn undo_answer(
+        &mut self,
+        shard: usize,
+        frame: &Frame<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Option<FilterError>> {
+        let frame_bytes_max = self.config.frame_bytes_max;
+        let (body, piece) = self.piece_of(shard, frame.header.sequence).ok_or(None)?;
+        let header = &frame.header;
+        let unasked = FilterError::Kind { value_type: header.value_type, kind: header.kind };
+        let Some(chain) = body.pull_chain() else { return Err(Some(unasked)) };
+        let piece = &body.pieces[piece];
+        if header.value_type != body.table.value_type
+            || piece.rows().len() != header.key_count as usize && !matches!(piece.keys, PieceKeys::Existing)
+        {
+            return Err(Some(unasked));
+        }
+        let name = stream_name(body, piece).unwrap_or_default();
+        let context =
+            Context { width: body.table.width as usize, frame_bytes_max, pull: Some((chain, name)) };
+        match undo(frame, &context, scratch) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if matches!(error, FilterError::Follows { .. }) {
+                    chain.forget_pull(name);
+                }
+                Err(Some(error))
+            }
+        }
+    }
+}
