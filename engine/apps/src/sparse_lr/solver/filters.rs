@@ -1,8 +1,8 @@
 //! Which filters the solver's requests pass, and what they saved.
 //!
-//! Values may lose something on the way only as long as the passes gain: from the first pass on that gains less than the
-//! solver's level, and in certificates, sums and Newton steps, only lossless filters act. What lossy ones changed is then
-//! undone by itself, because every pass brings gradients and weights anew. The final objective is thus that of a run without.
+//! Values may lose something on the way only as long as passes gain. In the last ones, and in certificates, sums and Newton
+//! steps, only lossless filters act. What lossy ones changed is then undone by itself, because every pass brings gradients
+//! and weights anew; the final objective is that of a run without.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,7 +41,7 @@ impl FromStr for FilterPlan {
     type Err = FilterSpecError;
 
     /// Each filter goes where it makes sense: what leaves contributions out or adds noise to what is pushed, what relies on
-    /// small changes or a narrow range to what is pulled, the rest to both.
+    /// small changes or a narrow range to what is pulled, names of key lists to requests, the rest to both.
     fn from_str(text: &str) -> Result<FilterPlan, FilterSpecError> {
         let text = if text.trim() == "all" { ALL } else { text };
         let mut plan = FilterPlan { push: ChainSpec::default(), pull: ChainSpec::default(), kkt: false };
@@ -87,6 +87,8 @@ impl FromStr for FilterPlan {
 /// Whether a filter is for what is pushed, and for what is pulled, unless told otherwise.
 fn directions(filter: &FilterSpec) -> (bool, bool) {
     match filter {
+        // Answers name no keys.
+        FilterSpec::KeyCache => (true, false),
         FilterSpec::Skip { .. } | FilterSpec::Noise { .. } => (true, false),
         FilterSpec::Frequency { .. } | FilterSpec::Bloom { .. } => (true, false),
         FilterSpec::Significant { .. } | FilterSpec::Q2x13 => (false, true),
@@ -226,7 +228,7 @@ mod tests {
         let all = plan("kkt, key-cache, significant:0.5, skip:0.5, fixed:1, lz4");
         assert!(all.kkt);
         assert_eq!(all.push.to_string(), "key-cache,skip:0.5,fixed:1,lz4");
-        assert_eq!(all.pull.to_string(), "key-cache,significant:0.5,fixed:1,lz4");
+        assert_eq!(all.pull.to_string(), "significant:0.5,fixed:1,lz4");
         let one = plan("push/f16,pull/zeros");
         assert_eq!((one.push.to_string(), one.pull.to_string()), ("f16".to_owned(), "zeros".to_owned()));
         assert!(!plan("none").kkt && plan("none").push.is_empty());
@@ -250,7 +252,7 @@ mod tests {
     fn the_lossless_chains_keep_only_what_loses_nothing() {
         let chains = Chains::new(&plan("key-cache,significant:1,zeros,fixed:2,lz4"), 1).unwrap();
         let spec = |filters: &Filters| filters.pull.as_ref().unwrap().spec().to_string();
-        assert_eq!(spec(&chains.lossless), "key-cache,zeros,lz4");
+        assert_eq!(spec(&chains.lossless), "zeros,lz4");
         assert!(chains.loses && !chains.partial);
         assert!(Chains::new(&plan("skip:0.5"), 1).unwrap().partial);
         assert!(!Chains::new(&plan("key-cache,lz4"), 1).unwrap().loses);

@@ -55,6 +55,10 @@ const NEWTON_OPERATIONS: f64 = 4e8;
 /// The first pass over the active set alone ends when it gains less than this; each later one a tenth of it.
 const LEVEL_FIRST: f64 = 1e-3;
 
+/// Values may lose something on the way while passes are to gain this part of the tolerance at least; the rest is done
+/// exactly. Without Newton steps that is all but the end.
+const LOSSY: f64 = 1e-2;
+
 /// A pass over all features that gains less than this part of the tolerance ends the training without proof.
 const STALLED: f64 = 1e-4;
 
@@ -64,6 +68,8 @@ pub struct Solver<'a> {
     local: Local,
     servers: Servers<'a>,
     active: ActiveSet,
+    /// Nonzeros per bin with all features active.
+    all_bins: Vec<f64>,
     order: Vec<usize>,
     random: Xoshiro256PlusPlus,
     examples: f64,
@@ -105,6 +111,7 @@ impl<'a> Solver<'a> {
             local,
             servers,
             active,
+            all_bins: sums[2..].to_vec(),
             order: Vec::new(),
             random: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             examples: sums[0],
@@ -146,22 +153,25 @@ impl<'a> Solver<'a> {
             self.note_bytes();
             history.push(self.pass_report(history.len(), &end, kkt_threshold));
             progress(self.servers.worker, history.last().expect("just pushed"));
-            if gain < 0.0 {
-                self.caution = (self.caution * 2.0).min(1024.0);
-            }
             let slow = gain.abs() <= level;
-            // A lossy pass proves nothing, neither its gain nor its end.
-            let exact = !self.lossy;
-            self.lossy &= !slow;
-            if slow && reset && exact {
-                let found = self.certify(end.objective)?;
-                certificate = Some(found);
-                let proved = found.gap <= self.config.tolerance * end.objective.abs();
-                let stalled = !self.config.certificate && gain.abs() <= self.config.tolerance * STALLED;
-                if proved || stalled {
-                    break;
+            if self.lossy {
+                // A lossy pass proves nothing: neither its gain nor its loss is quite true.
+                if slow && reset {
+                    level *= 0.1;
                 }
-                level = (level * 0.1).max(1e-15);
+                self.lossy = gain >= 0.0 && level >= self.lossy_level();
+            } else {
+                if gain < 0.0 {
+                    self.caution = (self.caution * 2.0).min(1024.0);
+                }
+                if slow && reset {
+                    let found = self.certify(end.objective)?;
+                    certificate = Some(found);
+                    if self.is_done(&found, end.objective, gain) {
+                        break;
+                    }
+                    level = (level * 0.1).max(1e-15);
+                }
             }
             reset = slow;
             if self.config.filters.kkt {
@@ -174,6 +184,16 @@ impl<'a> Solver<'a> {
             None => self.certify(previous)?,
         };
         self.solution(history, certificate)
+    }
+
+    /// Whether the tolerance is proved, or a pass over all features gained next to nothing.
+    fn is_done(&self, found: &Certificate, objective: f64, gain: f64) -> bool {
+        let proved = found.gap <= self.config.tolerance * objective.abs();
+        proved || (!self.config.certificate && gain.abs() <= self.config.tolerance * STALLED)
+    }
+
+    fn lossy_level(&self) -> f64 {
+        self.config.tolerance * if self.config.diagonal_only { STALLED } else { LOSSY }
     }
 
     /// Newton steps from the point at the end of a pass, and word of them to the servers.

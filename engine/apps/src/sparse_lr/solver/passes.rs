@@ -16,7 +16,7 @@ use crate::sparse_lr::protocol::{Begin, Phase, PhaseStats};
 pub(super) struct PassEnd {
     pub objective: f64,
     pub stats: PhaseStats,
-    /// Active nonzeros per bin.
+    /// Active nonzeros per bin; those of some bins together stand in the last of them.
     pub bins: Vec<f64>,
 }
 
@@ -104,12 +104,14 @@ impl Solver<'_> {
 
     /// Sums up the pass.
     pub(super) fn end_pass(&mut self) -> Result<PassEnd, WorkerError> {
-        let mut sums = vec![0.0; 1 + BINS];
-        sums[0] = self.local.loss();
-        blocks::count_active(&self.local, &mut sums[1..]);
-        let mut sums = self.servers.sum(sums)?;
+        let mut bins = vec![0.0; BINS];
+        blocks::count_active(&self.local, &mut bins);
+        let step = blocks::bins_together(self.active.spans.len());
+        let counts = bins.chunks(step).map(|bins| bins.iter().sum::<f64>());
+        let sums = self.servers.sum(std::iter::once(self.local.loss()).chain(counts).collect())?;
         let stats = self.servers.end()?;
-        let bins = sums.split_off(1);
+        bins.fill(0.0);
+        bins.iter_mut().skip(step - 1).step_by(step).zip(&sums[1..]).for_each(|(bin, sum)| *bin = *sum);
         Ok(PassEnd { objective: sums[0] + stats.penalty, stats, bins })
     }
 
@@ -117,10 +119,10 @@ impl Solver<'_> {
     pub(super) fn renew_active_set(&mut self, bins: &[f64], reset: bool) -> Result<(), WorkerError> {
         if reset {
             self.local.weights.iter_mut().filter(|w| w.is_nan()).for_each(|w| *w = 0.0);
-            let mut all = vec![0.0; BINS];
-            blocks::count_active(&self.local, &mut all);
-            let all = self.servers.sum(all)?;
-            self.set_blocks(&all)
+            let all = std::mem::take(&mut self.all_bins);
+            let result = self.set_blocks(&all);
+            self.all_bins = all;
+            result
         } else {
             self.set_blocks(bins)
         }
