@@ -152,6 +152,8 @@ impl Chain {
                 // Nothing is copied before a sample promises that it pays.
                 let first: &[u8] = arrays.first().map_or(&[], |array| bytemuck::cast_slice(array));
                 if !state.sampler.is_promising(first) {
+                    let bytes = keys.len() + arrays.iter().map(|array| size_of_val(*array)).sum::<usize>();
+                    packer.add(bytes, bytes, 0);
                     packer.time(start);
                     return None;
                 }
@@ -163,6 +165,13 @@ impl Chain {
         packer.add(plain_bytes, parcel.rest_bytes(keys), 0);
         packer.time(start);
         Some(parcel)
+    }
+
+    /// Counts an answer that no filter could shorten.
+    pub(crate) fn count_plain(&self, bytes: usize) {
+        let filters = self.spec.filters.iter().zip(&self.counters);
+        let touching = filters.filter(|(filter, _)| filter.stage().is_some());
+        touching.for_each(|(_, counter)| counter.add(bytes, bytes, 0));
     }
 
     /// The next pull of this stream: its number, and whether it must ask for everything.

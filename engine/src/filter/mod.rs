@@ -10,6 +10,8 @@ mod residuals;
 mod rows;
 mod spec;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod undo;
 mod user;
 mod wire;

@@ -64,6 +64,16 @@ impl Body {
         }
     }
 
+    /// Counts an answer that came plain: its chain found nothing to save.
+    #[inline]
+    pub fn count_answer(&self, frame: &Frame<'_>) {
+        if self.filters.pull.is_some()
+            && let Some(chain) = self.pull_chain()
+        {
+            chain.count_plain(frame.payload().len());
+        }
+    }
+
     /// Counts what naming key lists by signature has saved.
     fn count_keys(&self, piece: &Piece, is_cached: bool) {
         let PieceKeys::Slice { at, .. } = &piece.keys else { return };
@@ -201,7 +211,7 @@ impl WorkerCore {
         let result = match undone {
             Ok(()) => Frame::decode(scratch.frame())
                 .map_err(PeerFault::from)
-                .and_then(|plain| self.values(shard, &plain)),
+                .and_then(|plain| self.values(shard, &plain, false)),
             Err(Some(FilterError::Follows { .. })) => {
                 // The same pull again, for everything.
                 self.sessions[shard].again.push_back(sequence);

@@ -43,7 +43,7 @@ impl WorkerCore {
                 if frame.is_filtered() {
                     self.filtered_values(shard, &frame)
                 } else {
-                    self.values(shard, &frame)
+                    self.values(shard, &frame, true)
                 }
             }
             Kind::NeedKeys => {
@@ -87,7 +87,7 @@ impl WorkerCore {
         ((flight.piece as usize) < body.pieces.len()).then_some((body, flight.piece as usize))
     }
 
-    pub(super) fn values(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
+    pub(super) fn values(&mut self, shard: usize, frame: &Frame<'_>, as_sent: bool) -> Result<(), PeerFault> {
         let sequence = frame.header.sequence;
         let mut rest = None;
         if let Some((body, piece)) = self.piece_of(shard, sequence) {
@@ -96,6 +96,9 @@ impl WorkerCore {
                 _ => store_values(body, piece, frame),
             };
             stored.map_err(|text| PeerFault::Answer { sequence, text })?;
+            if as_sent {
+                body.count_answer(frame);
+            }
         }
         let Some((task, piece)) = self.sessions[shard].arrive(sequence) else { return Ok(()) };
         match rest.and_then(|last| self.add_rest(task, piece as usize, last)) {

@@ -159,7 +159,7 @@ impl<'a> Solver<'a> {
                 if slow && reset {
                     level *= 0.1;
                 }
-                self.lossy = gain >= 0.0 && level >= self.lossy_level();
+                self.lossy = gain >= -level && level >= self.lossy_level();
             } else {
                 if gain < 0.0 {
                     self.caution = (self.caution * 2.0).min(1024.0);
@@ -177,7 +177,7 @@ impl<'a> Solver<'a> {
             if self.config.filters.kkt {
                 kkt_threshold = end.stats.violation / self.examples * self.config.kkt_ratio;
             }
-            self.renew_active_set(&end.bins, reset)?;
+            self.renew_active_set(&end.bins, reset || end.stats.active == end.stats.features)?;
         }
         let certificate = match certificate {
             Some(certificate) => certificate,

@@ -115,9 +115,10 @@ impl Solver<'_> {
         Ok(PassEnd { objective: sums[0] + stats.penalty, stats, bins })
     }
 
-    /// New blocks when features left the active set or all came back.
-    pub(super) fn renew_active_set(&mut self, bins: &[f64], reset: bool) -> Result<(), WorkerError> {
-        if reset {
+    /// New blocks when features left the active set or all came back; with `all` active they are those of the first pass,
+    /// whose key lists the servers know.
+    pub(super) fn renew_active_set(&mut self, bins: &[f64], all: bool) -> Result<(), WorkerError> {
+        if all {
             self.local.weights.iter_mut().filter(|w| w.is_nan()).for_each(|w| *w = 0.0);
             let all = std::mem::take(&mut self.all_bins);
             let result = self.set_blocks(&all);
