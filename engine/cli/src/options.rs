@@ -133,7 +133,7 @@ pub struct SparseLrArgs {
 
     /// What need not be sent: kkt, key-cache, zeros, significant:C, skip:Q, noise:SIGMA, frequency:N, bloom, fixed:1..3, q2.13,
     /// f16, bf16, lz4, in the order of their application; with push/ or pull/ before it, in one direction only. `all` is
-    /// kkt,key-cache,significant:1,zeros,fixed:2,lz4. What loses something acts until passes gain little
+    /// kkt,key-cache,significant:0.01,zeros,push/fixed:2,pull/fixed:3,lz4. What loses something acts until passes gain little
     #[arg(long, env = "KEYRANGE_FILTER", default_value = "kkt,key-cache", value_name = "LIST", value_parser = filter_plan)]
     pub filter: FilterPlan,
 

@@ -33,9 +33,9 @@ impl Default for FilterPlan {
 
 /// The words of a plan, for help texts.
 pub const PLAN_GRAMMAR: &str = "kkt, or a filter of messages, with push/ or pull/ before it to have it in one direction only; \
-    `all` is kkt,key-cache,significant:1,zeros,fixed:2,lz4; `none` is none of them";
+    `all` is kkt,key-cache,significant:0.01,zeros,push/fixed:2,pull/fixed:3,lz4; `none` is none of them";
 
-const ALL: &str = "kkt,key-cache,significant:1,zeros,fixed:2,lz4";
+const ALL: &str = "kkt,key-cache,significant:0.01,zeros,push/fixed:2,pull/fixed:3,lz4";
 
 impl FromStr for FilterPlan {
     type Err = FilterSpecError;

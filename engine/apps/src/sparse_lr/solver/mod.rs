@@ -156,10 +156,11 @@ impl<'a> Solver<'a> {
             let slow = gain.abs() <= level;
             if self.lossy {
                 // A lossy pass proves nothing: neither its gain nor its loss is quite true.
+                self.lossy = gain >= -level;
                 if slow && reset {
-                    level *= 0.1;
+                    self.lossy &= level * 0.1 >= self.lossy_level();
+                    level *= if self.lossy { 0.1 } else { 1.0 };
                 }
-                self.lossy = gain >= -level && level >= self.lossy_level();
             } else {
                 if gain < 0.0 {
                     self.caution = (self.caution * 2.0).min(1024.0);
