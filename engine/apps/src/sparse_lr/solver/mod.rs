@@ -40,6 +40,7 @@ use self::local::Local;
 use self::newton::Newton;
 use self::passes::PassEnd;
 use self::servers::Servers;
+use self::support::Support;
 use self::waiting::Waiting;
 use super::protocol::Phase;
 
@@ -199,6 +200,9 @@ impl<'a> Solver<'a> {
 
     /// Newton steps from the point at the end of a pass, and word of them to the servers.
     fn newton_steps(&mut self, end: &mut PassEnd) -> Result<(), WorkerError> {
+        if self.lossy {
+            self.settle(end)?;
+        }
         let workers = f64::from(self.servers.worker.workers());
         let work_max = (NEWTON_PASSES * self.nonzeros).max(NEWTON_OPERATIONS * workers);
         let found = self.newton.improve(&mut self.local, &mut self.servers, end.objective, work_max)?;
@@ -225,6 +229,14 @@ impl<'a> Solver<'a> {
             let mine = Guard::estimate(&self.active, self.local.labels.len(), &mut random);
             self.damping = mine.combine(&mut self.servers)?.damping(self.config.delay);
         }
+        Ok(())
+    }
+
+    /// Makes known to this worker what lossy filters kept from it, and the objective true.
+    fn settle(&mut self, end: &mut PassEnd) -> Result<(), WorkerError> {
+        Support::gather(&self.local, &mut self.servers)?.settle(&mut self.local);
+        let loss = self.servers.sum(vec![self.local.loss()])?[0];
+        end.objective = loss + end.stats.penalty;
         Ok(())
     }
 
