@@ -11,6 +11,7 @@ mod doctor;
 mod failure;
 mod launch;
 mod options;
+mod plot;
 mod verbs_options;
 
 use std::path::PathBuf;
@@ -69,6 +70,8 @@ enum Command {
     Worker(commands::worker::WorkerArgs),
     /// Measure rings, carriers, kernels, push and pull, beside the limits of the machine
     Bench(bench::BenchArgs),
+    /// Draw reports of training: objective over time and bytes, traffic, bytes by filter, idle share by delay
+    Plot(plot::PlotArgs),
     /// Say what this machine can do for a job, and what to type to mend it (exit code 3: warnings, 4: problems)
     Doctor(commands::doctor::DoctorArgs),
     /// Print a script that completes this program's options in a shell
@@ -123,6 +126,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Server(args) => commands::server::run(args),
         Command::Worker(args) => commands::worker::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Plot(args) => plot::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyrange", &mut std::io::stdout());

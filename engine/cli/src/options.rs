@@ -12,6 +12,7 @@ use keyrange_apps::data::synthetic::SyntheticSpec;
 use keyrange_apps::sparse_lr::job::{Generated, TrainJob};
 use keyrange_apps::sparse_lr::protocol::Penalty;
 use keyrange_apps::sparse_lr::solver::SolverConfig;
+use keyrange_apps::sparse_lr::solver::filters::FilterPlan;
 use keyrange_transport::fault::FaultPlan;
 
 use crate::failure::Failure;
@@ -110,6 +111,11 @@ pub struct SparseLrArgs {
     #[arg(long, env = "KEYRANGE_DELAY", default_value_t = 0, value_name = "T", value_parser = clap::value_parser!(u16).range(..=1024))]
     pub delay: u16,
 
+    /// Steps as long as the convergence theorem allows with the delay, from the correlation of the data's blocks; without it
+    /// they are 1 / (1 + T / block ratio) of what they were without delay
+    #[arg(long, env = "KEYRANGE_STEP_GUARD")]
+    pub step_guard: bool,
+
     /// Passes over the data, at most
     #[arg(long, env = "KEYRANGE_MAX_PASSES", default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_passes: u64,
@@ -125,6 +131,16 @@ pub struct SparseLrArgs {
     /// Blocks per nonzero of an example
     #[arg(long, env = "KEYRANGE_BLOCK_RATIO", allow_negative_numbers = true, default_value_t = 4.0, value_parser = positive, value_name = "X")]
     pub block_ratio: f64,
+
+    /// What need not be sent: kkt, key-cache, zeros, significant:C, skip:Q, noise:SIGMA, frequency:N, bloom, fixed:1..3, q2.13,
+    /// f16, bf16, lz4, in the order of their application; with push/ or pull/ before it, in one direction only. `all` is
+    /// kkt,key-cache,significant:0.01,zeros,push/fixed:2,pull/fixed:3,lz4. What loses something acts until passes gain little
+    #[arg(long, env = "KEYRANGE_FILTER", default_value = "kkt,key-cache", value_name = "LIST", value_parser = filter_plan)]
+    pub filter: FilterPlan,
+
+    /// Send everything as it is, every time
+    #[arg(long, env = "KEYRANGE_NO_FILTER", conflicts_with = "filter")]
+    pub no_filter: bool,
 
     /// Slack of the KKT filter: this much of the largest violation per example; `inf` switches the filter off
     #[arg(long, env = "KEYRANGE_KKT_RATIO", allow_negative_numbers = true, default_value_t = 10.0, value_name = "X", value_parser = kkt_ratio)]
@@ -167,6 +183,10 @@ fn kkt_ratio(text: &str) -> Result<f64, String> {
     if text == "inf" { Ok(f64::MAX) } else { non_negative(text) }
 }
 
+fn filter_plan(text: &str) -> Result<FilterPlan, String> {
+    text.parse().map_err(|error: keyrange::filter::FilterSpecError| error.to_string())
+}
+
 impl SparseLrArgs {
     /// The job for `workers` workers on this machine's cores, or as many threads each as given.
     pub fn job(&self, threads: usize) -> anyhow::Result<TrainJob> {
@@ -206,10 +226,16 @@ impl SparseLrArgs {
             solver: SolverConfig {
                 penalty: Penalty { l1: self.l1, l2: self.l2, ..Penalty::default() },
                 delay: usize::from(self.delay),
+                step_guard: self.step_guard,
                 max_passes: self.max_passes,
                 tolerance: self.tolerance,
                 certificate: self.certificate,
                 block_ratio: self.block_ratio,
+                filters: if self.no_filter {
+                    filter_plan("none").map_err(Failure::input)?
+                } else {
+                    self.filter.clone()
+                },
                 kkt_ratio: self.kkt_ratio,
                 diagonal_only: self.diagonal_only,
                 prior: self.prior.clone(),

@@ -97,6 +97,11 @@ impl Worker {
         self.pump.links.stats()
     }
 
+    /// Bytes sent and received so far, by table.
+    pub fn traffic(&self) -> &[crate::worker::TableTraffic] {
+        self.pump.core.traffic()
+    }
+
     /// Creates a table on every shard. Every worker may ask for the same one; a different one of the same number
     /// is refused.
     pub fn create_table(&mut self, spec: &TableSpec, limit: Duration) -> Result<TableHandle, WorkerError> {

@@ -12,6 +12,7 @@ use super::request::*;
 use super::rows::Followed;
 use super::session::Session;
 use super::tasks::Tasks;
+use super::traffic::{TableTraffic, Traffic};
 use crate::filter::Scratch;
 use crate::key_range::RangeMap;
 use crate::message::{Control, Element, Kind};
@@ -69,6 +70,7 @@ pub struct WorkerCore {
     pub(super) followed: Vec<Followed>,
     /// Links replaced: what was on them unasked is lost.
     pub(super) links_replaced: u64,
+    pub(super) traffic: Traffic,
     /// The filtered answer at hand, undone.
     pub(super) scratch: Scratch,
 }
@@ -90,6 +92,7 @@ impl WorkerCore {
             deadline_hint_ns: u64::MAX,
             followed: Vec::new(),
             links_replaced: 0,
+            traffic: Traffic::default(),
             scratch: Scratch::default(),
         }
     }
@@ -277,6 +280,11 @@ impl WorkerCore {
     /// Tasks that have not ended or were not taken.
     pub fn open_tasks(&self) -> usize {
         self.tasks.used()
+    }
+
+    /// Bytes sent and received so far, by table.
+    pub fn traffic(&self) -> &[TableTraffic] {
+        self.traffic.tables()
     }
 
     /// Requests under way or waiting for room, over all shards.

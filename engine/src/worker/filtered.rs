@@ -114,7 +114,7 @@ impl WorkerCore {
         }
     }
 
-    /// As [`WorkerCore::send_piece`], for pieces of filtered tasks.
+    /// As [`WorkerCore::send_piece`], for pieces of filtered tasks. Says how many bytes went, and how many of them were keys.
     pub(super) fn send_filtered(
         &mut self,
         id: TaskId,
@@ -122,7 +122,7 @@ impl WorkerCore {
         header: Header,
         cached: Option<u128>,
         out: &mut dyn Outbox,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<(usize, usize), OutboxError> {
         if header.value_type == f64::CODE {
             self.send_filtered_as::<f64>(id, index, header, cached, out)
         } else {
@@ -137,9 +137,9 @@ impl WorkerCore {
         mut header: Header,
         cached: Option<u128>,
         out: &mut dyn Outbox,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<(usize, usize), OutboxError> {
         let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_deref_mut()) else {
-            return Ok(());
+            return Ok((0, 0));
         };
         // What was coded before and found no room, or may be asked for again: filters that remember code only once.
         let coded = body.coded.remove(&index);
@@ -180,10 +180,13 @@ impl WorkerCore {
         });
         let plain = || Parcel::new(Coded::plain(rows.len(), arrays), key_bytes, wish.as_ref(), None);
         let Some(parcel) = parcel.or_else(|| wish.is_some().then(plain)) else {
-            return send_keys(out, peer, header, body, piece, cached);
+            let layout = send_keys(out, peer, header, body, piece, cached)?;
+            return Ok((layout.frame_bytes, layout.key_bytes));
         };
         header.flags |= Flags::FILTERED | if cached.is_some() { Flags::KEYS_CACHED } else { 0 };
-        let sent = out.send(peer, HEADER_BYTES + parcel.bytes(key_bytes), &mut |frame| {
+        let frame_bytes = HEADER_BYTES + parcel.bytes(key_bytes);
+        let key_len = key_bytes.len();
+        let sent = out.send(peer, frame_bytes, &mut |frame| {
             parcel.write(key_bytes, &mut frame[HEADER_BYTES - WORD_BYTES..]);
             compose_header(frame, &header)
         });
@@ -197,7 +200,7 @@ impl WorkerCore {
         {
             body.coded.insert(index, parcel.into_coded());
         }
-        sent
+        sent.map(|()| (frame_bytes, key_len))
     }
 
     /// Takes in values that went through the filters the request named.

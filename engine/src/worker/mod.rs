@@ -26,7 +26,7 @@
 //!
 //! Read `request.rs` (what is asked), `tasks.rs` (what is open), `arrays.rs` (its values), `call.rs`, `pieces.rs` (how it is cut), `session.rs` (what is
 //! under way), `core.rs` with `check.rs` and `ending.rs`, `group.rs` (tasks made of tasks), `graph.rs` (graphs shipped whole), `send.rs`,
-//! `receive.rs`, `filtered.rs`, `rows.rs` (what comes unasked), and `delay.rs` (bounded delay).
+//! `receive.rs`, `filtered.rs`, `rows.rs` (what comes unasked), `delay.rs` (bounded delay) and `traffic.rs` (bytes by table).
 
 mod arrays;
 mod call;
@@ -44,6 +44,7 @@ mod rows;
 mod send;
 mod session;
 mod tasks;
+mod traffic;
 
 pub use self::core::{WorkerConfig, WorkerCore};
 pub use arrays::{Borrowed, BorrowedMut, LentPart, Part, PushArray};
@@ -57,3 +58,4 @@ pub use request::{
 pub use rows::RowsFrame;
 pub(crate) use send::{CACHED_KEYS_MIN, GATHERED_BYTES_MIN};
 pub(crate) use session::CALLS_MAX;
+pub use traffic::{FrameBytes, TableTraffic};

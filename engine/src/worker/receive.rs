@@ -6,7 +6,7 @@ use super::core::WorkerCore;
 use super::pieces::{Body, Found, PieceKeys, What, rest_of};
 use super::request::{PeerFault, TaskError, TaskId, TaskState};
 use super::session::{Flight, Unsent};
-use crate::message::{Element, Frame, KeyPart, Kind, RefusalCode, Values};
+use crate::message::{Element, Frame, HEADER_BYTES, KeyPart, Kind, RefusalCode, Values};
 use crate::session::{Outbox, PeerId};
 use crate::table::Aggregation;
 
@@ -43,8 +43,14 @@ impl WorkerCore {
                 }
                 Ok(())
             }
-            Kind::Values if frame.is_filtered() => self.filtered_values(shard, &frame),
-            Kind::Values => self.values(shard, &frame, true),
+            Kind::Values => {
+                self.traffic.received(header.table, bytes.len(), frame.key_bytes());
+                if frame.is_filtered() {
+                    self.filtered_values(shard, &frame)
+                } else {
+                    self.values(shard, &frame, true)
+                }
+            }
             Kind::NeedKeys => {
                 self.need_keys(shard, sequence, out);
                 Ok(())
@@ -144,6 +150,7 @@ impl WorkerCore {
     fn reply(&mut self, shard: usize, frame: &Frame<'_>) -> Result<(), PeerFault> {
         let sequence = frame.header.sequence;
         if let Some((body, _)) = self.piece_of(shard, sequence) {
+            let table = body.table.id;
             match &mut body.what {
                 What::Call(Call { receive: Some(receive), .. }) => receive(shard as u32, frame.payload()),
                 What::Graph(graph) => graph
@@ -151,6 +158,7 @@ impl WorkerCore {
                     .map_err(|text| PeerFault::Answer { sequence, text })?,
                 _ => body.replies.push((shard as u32, frame.payload().to_vec())),
             }
+            self.traffic.received(table, HEADER_BYTES + frame.payload().len(), 0);
         }
         self.acknowledged(shard, sequence);
         Ok(())

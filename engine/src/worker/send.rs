@@ -212,15 +212,20 @@ impl WorkerCore {
         header.sender = self.config.rank;
         header.epoch = self.config.epoch;
         match &body.what {
-            What::Call(call) => send_call(out, peer, &header, call)?,
+            What::Call(call) => {
+                let bytes = send_call(out, peer, &header, call)?;
+                self.traffic.sent(header.table, bytes, 0);
+            }
             What::Control(json) => {
                 out.send(peer, HEADER_BYTES + json.len(), &mut |body| compose_bytes(body, &header, json))?;
+                self.traffic.sent(0, HEADER_BYTES + json.len(), 0);
             }
             What::Group(_) => {}
             What::Graph(graph) => {
                 let (header, payload) = graph.message(header, index);
                 let bytes = HEADER_BYTES + payload.len();
                 out.send(peer, bytes, &mut |body| compose_bytes(body, &header, payload))?;
+                self.traffic.sent(0, bytes, 0);
             }
             What::Keys(_) => {
                 let table = body.table.id;
@@ -231,11 +236,13 @@ impl WorkerCore {
                 let may_name = !whole && !body.filters.whole_keys;
                 let known = |signature: &u128| may_name && self.sessions[shard].knows(table, *signature);
                 let cached = cacheable.filter(known);
-                if body.is_filtered() {
-                    self.send_filtered(id, index, header, cached, out)?;
+                let (frame_bytes, key_bytes) = if body.is_filtered() {
+                    self.send_filtered(id, index, header, cached, out)?
                 } else {
-                    send_keys(out, peer, header, body, piece, cached)?;
-                }
+                    let layout = send_keys(out, peer, header, body, piece, cached)?;
+                    (layout.frame_bytes, layout.key_bytes)
+                };
+                self.traffic.sent(table, frame_bytes, key_bytes);
                 self.count_keys(id, index, cached.is_some());
                 // Only now: had there been no room, the next attempt would have to bring the keys.
                 if let (Some(signature), None) = (cacheable, cached) {
@@ -256,18 +263,21 @@ pub(super) fn send_body(
 ) -> Result<(), OutboxError> {
     let header = piece_header(body, piece);
     match &body.what {
-        What::Call(call) => send_call(out, peer, &header, call),
-        _ => send_keys(out, peer, header, body, piece, None),
+        What::Call(call) => send_call(out, peer, &header, call).map(drop),
+        _ => send_keys(out, peer, header, body, piece, None).map(drop),
     }
 }
 
-fn send_call(out: &mut dyn Outbox, peer: PeerId, header: &Header, call: &Call) -> Result<(), OutboxError> {
+/// Sends a call, and says how many bytes it came to.
+fn send_call(out: &mut dyn Outbox, peer: PeerId, header: &Header, call: &Call) -> Result<usize, OutboxError> {
     let Call { verb, arguments, .. } = call;
     let (bytes, arguments) = (HEADER_BYTES + pad64(verb.len()) + arguments.len(), arguments.parts());
     if bytes >= GATHERED_BYTES_MIN && out.gathers(peer) {
-        return gather_call(header, verb, &arguments, |tag, parts| out.send_parts(peer, tag, parts));
+        gather_call(header, verb, &arguments, |tag, parts| out.send_parts(peer, tag, parts))?;
+    } else {
+        out.send(peer, bytes, &mut |body| compose_call(body, header, verb, &arguments))?;
     }
-    out.send(peer, bytes, &mut |body| compose_call(body, header, verb, &arguments))
+    Ok(bytes)
 }
 
 fn one_key_header(table: u16, value_type: u8, key: Key) -> Header {
@@ -311,7 +321,7 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
     }
 }
 
-/// Sends a request with keys and values; `cached` is the signature to send instead of the keys.
+/// Sends a request with keys and values; `cached` is the signature to send instead of the keys. Says what it came to.
 pub(super) fn send_keys(
     out: &mut dyn Outbox,
     peer: PeerId,
@@ -319,7 +329,7 @@ pub(super) fn send_keys(
     body: &Body,
     piece: &Piece,
     cached: Option<u128>,
-) -> Result<(), OutboxError> {
+) -> Result<Layout, OutboxError> {
     let (keys, key_bytes) = match (&piece.keys, cached) {
         (PieceKeys::Slice { .. }, Some(signature)) => {
             header.flags |= Flags::KEYS_CACHED;
@@ -350,7 +360,7 @@ fn send_arrays<V: Element>(
     piece: &Piece,
     keys: KeyPart<'_>,
     key_bytes: usize,
-) -> Result<(), OutboxError> {
+) -> Result<Layout, OutboxError> {
     let width = body.table.width as usize;
     let rows = piece.rows();
     let mut arrays: [&[V]; PARTS_MAX] = [&[]; PARTS_MAX];
@@ -363,13 +373,16 @@ fn send_arrays<V: Element>(
         // The task owns what it lent until it ends, and a push ends when it was answered.
         let is_source = |part: &Source| part.lent().is_some_and(|lent| out.sends_from(peer, lent.slab()));
         if body.parts.iter().any(is_source) {
-            return gather(header, keys, arrays, &layout, |tag, parts| out.send_lent(peer, tag, parts));
+            gather(header, keys, arrays, &layout, |tag, parts| out.send_lent(peer, tag, parts))?;
+            return Ok(layout);
         }
         if out.gathers(peer) {
-            return gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts));
+            gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts))?;
+            return Ok(layout);
         }
     }
-    out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))
+    out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))?;
+    Ok(layout)
 }
 
 /// Sends where the values lie instead of the values.
@@ -381,7 +394,7 @@ fn send_lent(
     piece: &Piece,
     keys: KeyPart<'_>,
     key_bytes: usize,
-) -> Result<(), OutboxError> {
+) -> Result<Layout, OutboxError> {
     let row_bytes = body.table.width as usize * value_bytes(body.table.value_type).unwrap_or(0);
     let rows = piece.rows();
     let at = rows.start * row_bytes..rows.end * row_bytes;
@@ -390,5 +403,6 @@ fn send_lent(
     let wires: Vec<&[u8]> = wires.iter().map(<[u8; _]>::as_slice).collect();
     header.flags |= Flags::LENT;
     let layout = Layout::new(key_bytes, LentRange::WIRE_BYTES, wires.len());
-    out.send(peer, layout.frame_bytes, &mut |body| compose(body, &header, keys, &wires, &layout))
+    out.send(peer, layout.frame_bytes, &mut |body| compose(body, &header, keys, &wires, &layout))?;
+    Ok(layout)
 }

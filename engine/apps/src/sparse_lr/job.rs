@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use keyrange::client::{Worker, WorkerError};
+use keyrange::filter::FilterSpecError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::solver::filters::{Chains, FilterTotals};
 use super::solver::local::Local;
 use super::solver::servers::Servers;
+use super::solver::waiting::{Traffic, WorkerWaiting};
 use super::solver::{PassReport, Solution, Solver, SolverConfig};
 use super::{Evaluation, Model, ModelError, ModelMeta, evaluate};
 use crate::data::cache::Cache;
@@ -85,6 +88,18 @@ pub struct TrainReport {
     pub bytes_pushed: u64,
     /// Bytes that workers received from servers.
     pub bytes_pulled: u64,
+    /// Blocks under way besides the one being computed.
+    pub delay: u64,
+    /// What each worker waited for.
+    pub waiting: Vec<WorkerWaiting>,
+    /// Mean of the workers' idle shares.
+    pub idle_share: f64,
+    /// Traffic by table.
+    pub traffic: Vec<Traffic>,
+    /// The filters asked for.
+    pub filter: String,
+    /// What each filter of messages did.
+    pub filters: Vec<FilterTotals>,
     /// One entry per pass.
     pub history: Vec<PassReport>,
     /// Figures on the test files, if any.
@@ -103,6 +118,9 @@ pub enum JobError {
     /// The servers could not be reached, or another node failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// The filters make no sense.
+    #[error(transparent)]
+    Filters(#[from] FilterSpecError),
     /// The job's description does not parse (a launcher of another version, most likely).
     #[error("the job's parameters: {0}")]
     Parameters(#[from] serde_json::Error),
@@ -130,7 +148,8 @@ fn run(worker: &mut Worker, job: &TrainJob) -> Result<(), JobError> {
     let loaded = load_share(job, rank, workers);
     // Whatever is wrong with the test data shall be known before the work, not after it.
     let test = if rank == 0 && loaded.is_ok() { load_test(job)? } else { None };
-    let mut servers = Servers::new(worker, &job.solver.penalty, patience)?;
+    let chains = Chains::new(&job.solver.filters, job.solver.seed)?;
+    let mut servers = Servers::new(worker, &job.solver.penalty, chains, patience)?;
     let share = join_shares(&mut servers, job, loaded)?;
     let local = Local::new(&share, job.solver.penalty.radius_first);
     drop(share);
@@ -252,8 +271,19 @@ fn conclude(
         data_nonzeros: solution.data_nonzeros,
         bytes_pushed: solution.bytes_pushed,
         bytes_pulled: solution.bytes_pulled,
+        delay: job.solver.delay as u64,
+        idle_share: mean(solution.waiting.iter().map(|waiting| waiting.idle_share)),
+        waiting: solution.waiting,
+        traffic: solution.traffic,
+        filter: job.solver.filters.to_string(),
+        filters: solution.filters,
         history: solution.history,
         test,
     };
     Ok(worker.report(serde_json::to_value(report).expect("a report is plain numbers"))?)
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len().max(1) as f64;
+    values.sum::<f64>() / count
 }

@@ -77,6 +77,8 @@ pub struct Begin {
     pub reset: bool,
     /// Factor on the curvature bounds, at least 1 (the inverse learning rate).
     pub damping: f64,
+    /// Whether filters leave rows out of pushes: a feature without curvature then keeps its weight.
+    pub partial: bool,
 }
 
 /// Arguments of `support`: which of a shard's nonzero weights to tell.

@@ -42,6 +42,7 @@ impl BlockProx {
             kkt_threshold: f64::INFINITY,
             reset: false,
             damping: 1.0,
+            partial: false,
         };
         Ok(BlockProx { penalty: penalty.check()?, begun, ended: None, seen: PhaseStats::default() })
     }
@@ -49,9 +50,9 @@ impl BlockProx {
     /// The soft-threshold Newton step of each active coordinate, within its radius.
     fn step(&mut self, w: &mut [f64], radius: &mut [f64], g: &[f64], u: &[f64]) {
         let Penalty { l1, l2, .. } = self.penalty;
-        let Begin { kkt_threshold, damping, .. } = self.begun;
+        let Begin { kkt_threshold, damping, partial, .. } = self.begun;
         for (((w, radius), &g), &u) in w.iter_mut().zip(radius).zip(g).zip(u) {
-            if w.is_nan() {
+            if w.is_nan() || (partial && u == 0.0) {
                 continue;
             }
             let curvature = u * damping + l2 + 1e-10;

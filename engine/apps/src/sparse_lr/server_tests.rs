@@ -43,8 +43,14 @@ fn prox_by_search(w: f64, g: f64, u: f64, penalty: &Penalty, radius: f64) -> f64
         .unwrap()
 }
 
-const UPDATE: Begin =
-    Begin { number: 1, phase: Phase::Update, kkt_threshold: f64::MAX, reset: false, damping: 1.0 };
+const UPDATE: Begin = Begin {
+    number: 1,
+    phase: Phase::Update,
+    kkt_threshold: f64::MAX,
+    reset: false,
+    damping: 1.0,
+    partial: false,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -110,4 +116,16 @@ fn impossible_penalties_are_refused() {
     for (l1, l2) in [(-1.0, 0.0), (f64::NAN, 0.0), (1.0, f64::INFINITY)] {
         assert!(BlockProx::new(Penalty { l1, l2, ..Penalty::default() }).is_err());
     }
+}
+
+#[test]
+fn a_feature_of_which_nothing_arrived_keeps_its_weight_when_filters_leave_rows_out() {
+    let penalty = Penalty { l1: 1.0, ..Penalty::default() };
+    let mut table = table(&penalty, &[5, 6]);
+    begin(&mut table, Begin { phase: Phase::Assign, ..UPDATE });
+    let at = table.resolve(&[5, 6], false).unwrap();
+    table.push(&at, &[&[2.0, 0.0], &[0.0, 0.0]]).unwrap();
+    begin(&mut table, Begin { number: 2, partial: true, kkt_threshold: 0.0, ..UPDATE });
+    table.push(&at, &[&[0.0, 0.0], &[0.0, 0.0]]).unwrap();
+    assert_eq!(weights(&mut table, &[5, 6]), [2.0, 0.0]);
 }

@@ -170,6 +170,7 @@ fn print(report: &TrainReport, carrier: &str, launch: &Launch) {
         report.bytes_pushed as f64 / 1e6,
         report.bytes_pulled as f64 / 1e6
     );
+    println!("waiting         {:.1} % of the workers' time", report.idle_share * 100.0);
     if let Some(test) = &report.test {
         let auc = test.auc.map_or("not defined".to_owned(), |auc| format!("{auc:.6}"));
         println!("test            AUC {auc}, log-loss {:.6}, accuracy {:.6}", test.logloss, test.accuracy);

@@ -21,6 +21,12 @@ pub fn bin_of(key: u64) -> usize {
     (key >> BIN_SHIFT) as usize
 }
 
+/// How many bins are counted as one while there are `blocks` blocks: eight counts a block are enough to make them equal,
+/// and every count travels.
+pub fn bins_together(blocks: usize) -> usize {
+    BINS / (8 * blocks).next_power_of_two().clamp(64, BINS)
+}
+
 /// Consecutive bins that make up a block.
 pub type BinSpan = Range<usize>;
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::filters::FilterPlan;
 use crate::sparse_lr::protocol::Penalty;
 
 /// Settings of the solver. All workers must have the same.
@@ -12,6 +13,9 @@ pub struct SolverConfig {
     pub penalty: Penalty,
     /// Blocks under way besides the one being computed.
     pub delay: usize,
+    /// Whether steps are as long as the theorem of the method allows with the delay ([`guard`](super::guard)), by an
+    /// estimate from the data; otherwise the metric is raised by `1 + delay / block_ratio`.
+    pub step_guard: bool,
     /// Passes over the blocks, at most.
     pub max_passes: u64,
     /// Relative accuracy of the objective at which to stop.
@@ -21,7 +25,9 @@ pub struct SolverConfig {
     pub certificate: bool,
     /// Blocks per nonzero of an example.
     pub block_ratio: f64,
-    /// How much of the largest violation per example the KKT filter tolerates; infinity switches the filter off.
+    /// What need not be sent.
+    pub filters: FilterPlan,
+    /// How much of the largest violation per example the KKT filter tolerates, if it is on.
     pub kkt_ratio: f64,
     /// Whether to make no Newton steps: only the published method's diagonal metric.
     pub diagonal_only: bool,
@@ -40,10 +46,12 @@ impl Default for SolverConfig {
         SolverConfig {
             penalty: Penalty::default(),
             delay: 0,
+            step_guard: false,
             max_passes: 100_000,
             tolerance: 1e-4,
             certificate: false,
             block_ratio: 4.0,
+            filters: FilterPlan::default(),
             kkt_ratio: 10.0,
             diagonal_only: false,
             prior: Vec::new(),

@@ -133,7 +133,9 @@ impl Local {
     /// Notes the new weight of a column (NaN: set aside) and its radius; returns the step. The margins stay as they are.
     pub fn set_weight(&mut self, column: usize, new: f64, penalty: &Penalty) -> f64 {
         let known = std::mem::replace(&mut self.weights[column], new);
-        let step = if new.is_nan() { 0.0 } else { new - known };
+        // Lossy filters may have told a weight that is not 0 of a feature whose weight is, and which is now set aside.
+        let or_zero = |weight: f64| if weight.is_nan() { 0.0 } else { weight };
+        let step = or_zero(new) - or_zero(known);
         self.radius[column] = penalty.radius_after(step);
         step
     }

@@ -16,7 +16,7 @@ use crate::sparse_lr::protocol::{Begin, Phase, PhaseStats};
 pub(super) struct PassEnd {
     pub objective: f64,
     pub stats: PhaseStats,
-    /// Active nonzeros per bin.
+    /// Active nonzeros per bin; those of some bins together stand in the last of them.
     pub bins: Vec<f64>,
 }
 
@@ -27,7 +27,9 @@ impl Solver<'_> {
         if reset {
             self.local.weights.iter_mut().filter(|w| w.is_nan()).for_each(|w| *w = 0.0);
         }
-        self.servers.begin(Begin { number: 0, phase, kkt_threshold, reset, damping: self.damping })
+        let (damping, lossy) = (self.damping * self.caution, self.lossy && phase == Phase::Update);
+        let begin = Begin { number: 0, phase, kkt_threshold, reset, damping, partial: false };
+        self.servers.begin(begin, lossy)
     }
 
     /// The prior features as one block, several times, without delay.
@@ -102,34 +104,39 @@ impl Solver<'_> {
 
     /// Sums up the pass.
     pub(super) fn end_pass(&mut self) -> Result<PassEnd, WorkerError> {
-        let mut sums = vec![0.0; 1 + BINS];
-        sums[0] = self.local.loss();
-        blocks::count_active(&self.local, &mut sums[1..]);
-        let mut sums = self.servers.sum(sums)?;
+        let mut bins = vec![0.0; BINS];
+        blocks::count_active(&self.local, &mut bins);
+        let step = blocks::bins_together(self.active.spans.len());
+        let counts = bins.chunks(step).map(|bins| bins.iter().sum::<f64>());
+        let sums = self.servers.sum(std::iter::once(self.local.loss()).chain(counts).collect())?;
         let stats = self.servers.end()?;
-        let bins = sums.split_off(1);
+        bins.fill(0.0);
+        bins.iter_mut().skip(step - 1).step_by(step).zip(&sums[1..]).for_each(|(bin, sum)| *bin = *sum);
         Ok(PassEnd { objective: sums[0] + stats.penalty, stats, bins })
     }
 
-    /// New blocks when features left the active set or all came back.
-    pub(super) fn renew_active_set(&mut self, bins: &[f64], reset: bool) -> Result<(), WorkerError> {
-        if reset {
+    /// New blocks when features left the active set or all came back; with `all` active they are those of the first pass,
+    /// whose key lists the servers know.
+    pub(super) fn renew_active_set(&mut self, bins: &[f64], all: bool) -> Result<(), WorkerError> {
+        if all {
             self.local.weights.iter_mut().filter(|w| w.is_nan()).for_each(|w| *w = 0.0);
-            let mut all = vec![0.0; BINS];
-            blocks::count_active(&self.local, &mut all);
-            let all = self.servers.sum(all)?;
-            self.set_blocks(&all);
+            let all = std::mem::take(&mut self.all_bins);
+            let result = self.set_blocks(&all);
+            self.all_bins = all;
+            result
         } else {
-            self.set_blocks(bins);
+            self.set_blocks(bins)
         }
-        Ok(())
     }
 
-    fn set_blocks(&mut self, bins: &[f64]) {
+    fn set_blocks(&mut self, bins: &[f64]) -> Result<(), WorkerError> {
         let spans = blocks::cut(bins, self.examples, self.config.block_ratio);
         let active = self.local.weights.iter().filter(|w| !w.is_nan()).count();
-        if spans != self.active.spans || active != self.active.columns.len() {
+        // Every worker sees the same spans, so all of them come to the guard or none.
+        let renewed = spans != self.active.spans;
+        if renewed || active != self.active.columns.len() {
             self.active = ActiveSet::new(&self.local, spans);
         }
+        if renewed { self.guard_steps() } else { Ok(()) }
     }
 }

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Solver;
 use super::certificate::Certificate;
+use super::filters::FilterTotals;
 use super::local::feature_id;
 use super::passes::PassEnd;
+use super::waiting::{Traffic, WorkerWaiting};
 
 /// One pass, the same at every worker but for `seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -25,8 +27,17 @@ pub struct PassReport {
     pub violation: f64,
     /// Threshold of the KKT filter during the pass; absent while it is off.
     pub kkt_threshold: Option<f64>,
+    /// Factor by which the metric was raised: the inverse of the step length.
+    #[serde(default)]
+    pub damping: f64,
     /// Time since the data was loaded.
     pub seconds: f64,
+    /// Bytes that all workers had sent at its end. Only in the final report: during the training nobody knows.
+    #[serde(default)]
+    pub bytes_pushed: u64,
+    /// Bytes that all workers had received at its end, likewise.
+    #[serde(default)]
+    pub bytes_pulled: u64,
 }
 
 /// The end of a run.
@@ -48,6 +59,12 @@ pub struct Solution {
     pub data_nonzeros: u64,
     /// Features of all workers.
     pub features: u64,
+    /// What each worker waited for.
+    pub waiting: Vec<WorkerWaiting>,
+    /// Traffic by table.
+    pub traffic: Vec<Traffic>,
+    /// What each filter of messages did.
+    pub filters: Vec<FilterTotals>,
     /// Bytes that the workers sent.
     pub bytes_pushed: u64,
     /// Bytes that the workers received.
@@ -64,22 +81,40 @@ impl Solver<'_> {
             blocks: self.order.len() as u64,
             violation: end.stats.violation,
             kkt_threshold: kkt_threshold.is_finite().then_some(kkt_threshold),
+            damping: self.damping * self.caution,
             seconds: self.started.elapsed().as_secs_f64(),
+            bytes_pushed: 0,
+            bytes_pulled: 0,
         }
+    }
+
+    /// Notes what the links have carried so far.
+    pub(super) fn note_bytes(&mut self) {
+        let stats = self.servers.worker.link_stats();
+        self.bytes.push([stats.sent_bytes, stats.received_bytes]);
     }
 
     pub(super) fn solution(
         mut self,
-        history: Vec<PassReport>,
+        mut history: Vec<PassReport>,
         certificate: Certificate,
     ) -> Result<Solution, WorkerError> {
-        let seconds = self.started.elapsed().as_secs_f64();
+        let (seconds, waited) = (self.started.elapsed().as_secs_f64(), self.servers.waiting);
         let features = self.servers.end()?.features;
         let mut weights: Vec<(u64, f64)> =
             self.servers.support()?.into_iter().map(|(key, weight)| (feature_id(key), weight)).collect();
         weights.sort_unstable_by_key(|&(id, _)| id);
-        let traffic = self.servers.worker.link_stats();
-        let sums = self.servers.sum(vec![traffic.sent_bytes as f64, traffic.received_bytes as f64])?;
+        // What only the report is for does not count as traffic of the training.
+        self.note_bytes();
+        let waiting = self.servers.gather_waiting(waited, seconds)?;
+        let traffic = self.servers.gather_traffic()?;
+        let filters = self.servers.gather_filters()?;
+        let bytes = self.servers.gather_counts(self.bytes.as_flattened())?;
+        let (bytes, _) = bytes.as_chunks::<2>();
+        for (pass, &[pushed, pulled]) in history.iter_mut().zip(bytes) {
+            (pass.bytes_pushed, pass.bytes_pulled) = (pushed, pulled);
+        }
+        let &[bytes_pushed, bytes_pulled] = bytes.last().expect("the end was noted");
         Ok(Solution {
             weights,
             objective: history.last().map_or(f64::NAN, |pass| pass.objective),
@@ -89,8 +124,11 @@ impl Solver<'_> {
             examples: self.examples as u64,
             data_nonzeros: self.nonzeros as u64,
             features,
-            bytes_pushed: sums[0] as u64,
-            bytes_pulled: sums[1] as u64,
+            waiting,
+            traffic,
+            filters,
+            bytes_pushed,
+            bytes_pulled,
         })
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! All workers go through the same calls in the same order, so the task numbers need no agreement beyond counting.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyrange::client::{Worker, WorkerError};
 use keyrange::key_list::KeyList;
 use keyrange::key_range::KeyRange;
 use keyrange::message::Values;
-use keyrange::worker::{Keys, Options, TableHandle, Target, TaskId};
+use keyrange::worker::{Keys, Options, Outcome, TableHandle, Target, TaskId};
 
+use super::filters::Chains;
+use super::waiting::Waiting;
 use crate::sparse_lr::protocol::{Begin, PAIR_BYTES, Page, Penalty, PhaseStats};
 use crate::sparse_lr::server;
 
@@ -23,14 +25,35 @@ pub struct Servers<'a> {
     phase: u64,
     patience: Duration,
     spare: Vec<Vec<f64>>,
+    /// What this worker waited for.
+    pub waiting: Waiting,
+    /// How requests travel.
+    pub chains: Chains,
+    lossy: bool,
 }
 
 impl<'a> Servers<'a> {
     /// Creates the tables, still without features.
-    pub fn new(worker: &'a mut Worker, penalty: &Penalty, patience: Duration) -> Result<Self, WorkerError> {
+    pub fn new(
+        worker: &'a mut Worker,
+        penalty: &Penalty,
+        chains: Chains,
+        patience: Duration,
+    ) -> Result<Self, WorkerError> {
         let weights = worker.create_table(&server::weights_table(penalty), patience)?;
         let sums = worker.create_table(&server::sums_table(), patience)?;
-        Ok(Servers { worker, weights, sums, time: 0, phase: 0, patience, spare: Vec::new() })
+        Ok(Servers {
+            worker,
+            weights,
+            sums,
+            time: 0,
+            phase: 0,
+            patience,
+            spare: Vec::new(),
+            waiting: Waiting::default(),
+            chains,
+            lossy: false,
+        })
     }
 
     /// Fixes the set of features as those of all workers: `keys` are this worker's.
@@ -44,7 +67,8 @@ impl<'a> Servers<'a> {
 
     fn next(&mut self) -> Options {
         self.time += 1;
-        Options::at(self.time)
+        let filters = if self.lossy { &self.chains.lossy } else { &self.chains.lossless };
+        Options { filters: filters.clone(), ..Options::at(self.time) }
     }
 
     /// An array of the given length with unspecified contents, reused where possible.
@@ -73,17 +97,30 @@ impl<'a> Servers<'a> {
 
     /// The weights that [`exchange`](Self::exchange) brought. Waits.
     pub fn finish_exchange(&mut self, task: TaskId) -> Result<Vec<f64>, WorkerError> {
-        let outcome = self.worker.wait(task, self.patience)?;
+        let (values, waited_s) = self.finish(task)?;
+        self.waiting.weights_s += waited_s;
+        Ok(values)
+    }
+
+    /// What a task brought, and how long that took from now.
+    fn finish(&mut self, task: TaskId) -> Result<(Vec<f64>, f64), WorkerError> {
+        let (outcome, waited_s) = self.wait(task)?;
         self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
-        Ok(outcome.values.into_vec())
+        Ok((outcome.values.into_vec(), waited_s))
+    }
+
+    fn wait(&mut self, task: TaskId) -> Result<(Outcome, f64), WorkerError> {
+        let since = Instant::now();
+        let outcome = self.worker.wait(task, self.patience)?;
+        Ok((outcome, since.elapsed().as_secs_f64()))
     }
 
     /// Pushes two values per key and waits until all workers' pushes are applied.
     pub fn push(&mut self, keys: KeyList, range: KeyRange, parts: [Vec<f64>; 2]) -> Result<(), WorkerError> {
         let options = self.next();
         let task = self.worker.push(self.weights, Keys::ListIn(keys, range), parts.into(), options)?;
-        let outcome = self.worker.wait(task, self.patience)?;
-        self.spare.extend(outcome.parts.into_iter().map(Values::into_vec));
+        let (_, waited_s) = self.finish(task)?;
+        self.waiting.weights_s += waited_s;
         Ok(())
     }
 
@@ -91,16 +128,20 @@ impl<'a> Servers<'a> {
     pub fn sum(&mut self, values: Vec<f64>) -> Result<Vec<f64>, WorkerError> {
         let last = values.len().checked_sub(1).expect("there is something to sum") as u64;
         let range = Keys::Range(KeyRange::new(0, last).expect("not empty"));
-        let options = self.next();
+        let options = Options { filters: self.chains.sums.clone(), ..self.next() };
         let into = self.spare.pop().unwrap_or_default();
         let task = self.worker.push_pull(self.sums, range, vec![values], into, options)?;
-        self.finish_exchange(task)
+        let (sums, waited_s) = self.finish(task)?;
+        self.waiting.sums_s += waited_s;
+        Ok(sums)
     }
 
-    /// Announces what pushes to the weights do from now on. The number of the phase is filled in here.
-    pub fn begin(&mut self, begin: Begin) -> Result<(), WorkerError> {
+    /// Announces what pushes to the weights do from now on, and whether they and the answers may pass lossy filters. The
+    /// number of the phase is filled in here.
+    pub fn begin(&mut self, begin: Begin, lossy: bool) -> Result<(), WorkerError> {
         self.phase += 1;
-        let begin = Begin { number: self.phase, ..begin };
+        self.lossy = lossy;
+        let begin = Begin { number: self.phase, partial: lossy && self.chains.partial, ..begin };
         self.call("begin", serde_json::to_vec(&begin).expect("plain numbers are JSON")).map(drop)
     }
 
@@ -138,7 +179,8 @@ impl<'a> Servers<'a> {
 
     fn call(&mut self, verb: &str, arguments: Vec<u8>) -> Result<Vec<Vec<u8>>, WorkerError> {
         let task = self.worker.call(self.weights, Target::All, verb, arguments, Options::default())?;
-        let outcome = self.worker.wait(task, self.patience)?;
+        let (outcome, waited_s) = self.wait(task)?;
+        self.waiting.calls_s += waited_s;
         Ok(outcome.replies.into_iter().map(|(_, reply)| reply).collect())
     }
 }

@@ -36,6 +36,22 @@ impl Support {
         Support { keys, weights, mine, columns }
     }
 
+    /// Corrects what `local` knows of the weights, and its margins with it, where filters told it less than the truth.
+    pub fn settle(&self, local: &mut Local) {
+        let mut steps: Vec<f64> =
+            local.weights.iter().map(|&known| if known.is_nan() { 0.0 } else { -known }).collect();
+        self.mine.iter().for_each(|&(place, column)| steps[column as usize] += self.weights[place as usize]);
+        for (known, step) in local.weights.iter_mut().zip(&steps).filter(|(_, step)| **step != 0.0) {
+            *known = if known.is_nan() { *step } else { *known + step };
+        }
+        // Known and told differ by roundings otherwise.
+        self.mine
+            .iter()
+            .for_each(|&(place, column)| local.weights[column as usize] = self.weights[place as usize]);
+        linear::csc_axpy_columns(local.columns.view(), &steps, &local.labels, &mut local.margins);
+        local.refresh_all();
+    }
+
     /// Nonzeros of this worker's examples among these features.
     pub fn nonzeros(&self) -> usize {
         self.columns.nonzeros()
@@ -88,6 +104,33 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        /// Whatever a worker was told before, its margins become those of the true weights.
+        #[test]
+        fn settled_margins_are_those_of_the_true_weights(
+            set in any_dataset(),
+            told in prop::collection::vec(prop_oneof![Just(f64::NAN), Just(0.0), -1.0..1.0f64], 20),
+            truth in prop::collection::vec(prop_oneof![Just(0.0), -1.0..1.0f64], 20),
+        ) {
+            let mut local = Local::new(&set, 1.0);
+            let penalty = crate::sparse_lr::protocol::Penalty::default();
+            let all = local.columns.clone();
+            let told = &told[..local.keys.len()];
+            let steps: Vec<f64> =
+                told.iter().enumerate().map(|(column, &told)| local.set_weight(column, told, &penalty)).collect();
+            local.apply_steps(&all, 0..steps.len(), &steps);
+            let true_weights = local.keys.clone().into_iter().zip(truth.iter().copied()).filter(|(_, w)| *w != 0.0);
+            let support = Support::of(&local, true_weights);
+            support.settle(&mut local);
+            let mut margins = vec![0.0; local.labels.len()];
+            linear::csc_axpy_columns(all.view(), &truth[..local.keys.len()], &local.labels, &mut margins);
+            for (row, margin) in margins.iter().enumerate() {
+                prop_assert!((margin - local.margins[row]).abs() < 1e-12);
+            }
+            for (known, truth) in local.weights.iter().zip(&truth) {
+                prop_assert!(known == truth || (known.is_nan() && *truth == 0.0));
+            }
+        }
+
         /// Against dense arithmetic, for a support of which the examples have some features and lack others.
         #[test]
         fn sums_over_the_examples_are_those_of_the_dense_matrix(
