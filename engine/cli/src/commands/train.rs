@@ -51,7 +51,8 @@ pub fn run(Train::SparseLr(args): Train) -> anyhow::Result<()> {
             "--embedded threads share memory: expected --carrier auto or shm, got tcp or verbs",
         ));
     }
-    if args.carrier == Carrier::Verbs {
+    let selected = args.verbs != VerbsArgs::default();
+    if args.carrier == Carrier::Verbs || (args.carrier == Carrier::Auto && selected && !args.embedded) {
         // Servers and workers open the device themselves; here its absence is told before anything is started.
         Device::open(&args.verbs.selection())
             .map_err(|error| Failure::input(format!("--carrier verbs: {error}")))?;
