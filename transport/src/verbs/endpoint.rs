@@ -192,8 +192,7 @@ impl Endpoint {
     /// `at` is its place in both rings, `end` the stream position behind it.
     ///
     /// # Safety
-    /// The body's pieces are of the staged ring ([`Endpoint::pieces`]), or of memory registered in this domain that stays so
-    /// while the link lives.
+    /// The body was begun by [`Endpoint::pieces`], and is as long as the record in the staged ring.
     #[inline]
     pub(super) unsafe fn write_record(
         &mut self,
@@ -214,7 +213,7 @@ impl Endpoint {
         self.count(&mut requests, signal, end);
         // SAFETY: both views of the staged ring are registered and mapped while the link lives: `at` is below the ring's bytes and
         // a record at most a quarter of it. The producer writes there again only after the peer's credit says that it has
-        // received it. For other pieces the caller vouches. The word is inline, alive during the call.
+        // received it. For lent pieces `Pieces::push_lent` was promised the same. The word is inline, alive during the call.
         ended(unsafe { self.queue_pair.send(&mut requests) })
     }
 

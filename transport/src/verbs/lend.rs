@@ -66,7 +66,10 @@ impl VerbsLink {
             let lent = self.lent.iter().find(|lent| part.len() >= PIECE_BYTES_MIN && lent.holds(part));
             match lent.filter(|_| pieces.has_room()) {
                 Some(lent) => {
-                    pieces.push_lent(part.as_ptr() as u64, part.len(), lent.registration.local_key);
+                    let key = lent.registration.local_key;
+                    // SAFETY: inside the slab (`holds`), which `self.lent` keeps mapped and registered as long as the link, and the
+                    // queue pair ends before it: fields are dropped in order.
+                    unsafe { pieces.push_lent(part.as_ptr() as u64, part.len(), key) };
                     self.stats.lent_bytes += part.len() as u64;
                 }
                 None => {

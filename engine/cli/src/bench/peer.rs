@@ -24,6 +24,7 @@ use super::limits::{pin, tcp_pair};
 use super::options::LinkCarrier;
 use super::push_pull::NodeRole;
 use super::turn::{Turn, answer};
+use crate::failure::Failure;
 use crate::verbs_options::VerbsArgs;
 
 /// The peer answers on the control socket within this time, turns included.
@@ -91,7 +92,8 @@ fn tcp_link(socket: TcpStream, ring_bytes: usize) -> anyhow::Result<Box<dyn Link
 }
 
 fn verbs_link(socket: OwnedFd, choice: &VerbsArgs, ring_bytes: usize) -> anyhow::Result<VerbsLink> {
-    let device = Device::open(&choice.selection())?;
+    let opened = Device::open(&choice.selection());
+    let device = opened.map_err(|error| Failure::input(format!("--carrier verbs: {error}")))?;
     Ok(verbs::connect(socket, &device, &VerbsConfig { ring_bytes, ..VerbsConfig::default() })?)
 }
 

@@ -67,7 +67,8 @@ pub fn check_carrier(
             "--embedded threads share memory: expected --carrier auto or shm, got tcp or verbs",
         ));
     }
-    if carrier == Carrier::Verbs {
+    let selected = *verbs != VerbsArgs::default();
+    if carrier == Carrier::Verbs || (carrier == Carrier::Auto && selected && !embedded) {
         // Servers and workers open the device themselves; here its absence is told before anything is started.
         Device::open(&verbs.selection())
             .map_err(|error| Failure::input(format!("--carrier verbs: {error}")))?;
