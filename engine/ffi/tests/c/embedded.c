@@ -245,7 +245,7 @@ static void aggregated(kr_worker *worker, uint32_t rank)
     float values[2] = {5, 9}, got[2];
     const void *parts[1];
     kr_select range = {NULL, 0, 1};
-    kr_options options = {sizeof(kr_options), 1, NULL, 0, 0, 0, NULL, NULL};
+    kr_options options = {sizeof(kr_options), 1, NULL, 0, 0, 0, NULL, NULL, 0};
     kr_task task;
     parts[0] = values;
     values[rank] += 100;
