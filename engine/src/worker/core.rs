@@ -1,6 +1,6 @@
 //! The core itself: its settings, and the calls that submit tasks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,7 +219,7 @@ impl WorkerCore {
             replies: Vec::new(),
             callback: options.callback,
             filters: options.filters,
-            coded: HashMap::new(),
+            coded: Vec::new(),
         });
         self.check(&body)?;
         body.cut(&self.map, self.config.frame_bytes_max);

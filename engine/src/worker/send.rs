@@ -223,6 +223,7 @@ impl WorkerCore {
                     PieceKeys::Slice { at, signature } if at.len() >= CACHED_KEYS_MIN => Some(*signature),
                     _ => None,
                 };
+                let counts = body.has_filters();
                 let may_name = !whole && !body.filters.whole_keys;
                 let known = |signature: &u128| may_name && self.sessions[shard].knows(table, *signature);
                 let cached = cacheable.filter(known);
@@ -231,7 +232,9 @@ impl WorkerCore {
                 } else {
                     send_keys(out, peer, header, body, piece, cached)?;
                 }
-                self.count_keys(id, index, cached.is_some());
+                if counts {
+                    self.count_keys(id, index, cached.is_some());
+                }
                 // Only now: had there been no room, the next attempt would have to bring the keys.
                 if let (Some(signature), None) = (cacheable, cached) {
                     self.sessions[shard].note_known(table, signature);
