@@ -259,7 +259,7 @@ impl ShardCore {
     }
 
     /// Takes in a checked plain request of a worker in session.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit(
         &mut self,
         from: PeerId,

@@ -138,6 +138,7 @@ impl Sender<'_> {
 
 impl ShardCore {
     /// Undoes the filters of a request and goes on with what it was.
+    #[inline(never)] // so that plain requests do not carry its weight
     pub(super) fn handle_filtered(
         &mut self,
         from: PeerId,

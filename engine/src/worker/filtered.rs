@@ -31,9 +31,15 @@ impl Body {
     /// Whether it travels as anything but plain frames.
     #[inline]
     pub fn is_filtered(&self) -> bool {
-        let any = self.filters.push.is_some() || self.filters.pull.is_some();
-        any && matches!(self.what, What::Keys(_))
+        self.has_filters()
+            && matches!(self.what, What::Keys(_))
             && (self.push_chain().is_some() || self.pull_chain().is_some())
+    }
+
+    /// Whether the request names a chain at all.
+    #[inline]
+    pub fn has_filters(&self) -> bool {
+        self.filters.push.is_some() || self.filters.pull.is_some()
     }
 
     /// Whether the chains fit the request.
@@ -105,13 +111,10 @@ fn wish_of(body: &Body, piece: &Piece) -> Option<Wish> {
 }
 
 impl WorkerCore {
-    /// Counts what naming key lists by signature has saved, where a chain counts at all.
-    #[inline]
+    /// Counts what naming key lists by signature has saved.
     pub(super) fn count_keys(&self, id: TaskId, index: u32, is_cached: bool) {
         let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return };
-        if body.filters.push.is_some() || body.filters.pull.is_some() {
-            body.count_keys(&body.pieces[index as usize], is_cached);
-        }
+        body.count_keys(&body.pieces[index as usize], is_cached);
     }
 
     /// As [`WorkerCore::send_piece`], for pieces of filtered tasks. Says how many bytes went, and how many of them were keys.
@@ -142,7 +145,8 @@ impl WorkerCore {
             return Ok((0, 0));
         };
         // What was coded before and found no room, or may be asked for again: filters that remember code only once.
-        let coded = body.coded.remove(&index);
+        let kept = body.coded.iter().position(|(piece, _)| *piece == index);
+        let coded = kept.map(|at| body.coded.swap_remove(at).1);
         let body = &*body;
         let piece = &body.pieces[index as usize];
         let peer = PeerId(piece.shard);
@@ -198,7 +202,7 @@ impl WorkerCore {
         if let Some(task) = self.tasks.get_mut(id).filter(|_| remembers)
             && let Some(body) = &mut task.body
         {
-            body.coded.insert(index, parcel.into_coded());
+            body.coded.push((index, parcel.into_coded()));
         }
         sent.map(|()| (frame_bytes, key_len))
     }

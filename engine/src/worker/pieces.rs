@@ -1,6 +1,5 @@
 //! How a task is cut: one piece per message, at least one per shard it concerns.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ pub(super) struct Body {
     pub group: Option<TaskId>,
     pub filters: Filters,
     /// By piece: what filters made of its values, where that may be needed again.
-    pub coded: HashMap<u32, Coded>,
+    pub coded: Vec<(u32, Coded)>,
 }
 
 /// What a task is about.
@@ -111,7 +110,7 @@ impl Body {
             callback: None,
             group: None,
             filters: Filters::default(),
-            coded: HashMap::new(),
+            coded: Vec::new(),
         }
     }
 

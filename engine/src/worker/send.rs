@@ -233,6 +233,7 @@ impl WorkerCore {
                     PieceKeys::Slice { at, signature } if at.len() >= CACHED_KEYS_MIN => Some(*signature),
                     _ => None,
                 };
+                let counts = body.has_filters();
                 let may_name = !whole && !body.filters.whole_keys;
                 let known = |signature: &u128| may_name && self.sessions[shard].knows(table, *signature);
                 let cached = cacheable.filter(known);
@@ -243,7 +244,9 @@ impl WorkerCore {
                     (layout.frame_bytes, layout.key_bytes)
                 };
                 self.traffic.sent(table, frame_bytes, key_bytes);
-                self.count_keys(id, index, cached.is_some());
+                if counts {
+                    self.count_keys(id, index, cached.is_some());
+                }
                 // Only now: had there been no room, the next attempt would have to bring the keys.
                 if let (Some(signature), None) = (cacheable, cached) {
                     self.sessions[shard].note_known(table, signature);
