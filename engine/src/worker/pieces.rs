@@ -128,14 +128,16 @@ impl Body {
             _ => None,
         };
         let starts: Vec<_> = self.pieces.iter().map(|piece| first_key(piece, self.list())).collect();
-        for index in 1..self.pieces.len() {
-            let [before, piece] = &mut self.pieces[index - 1..=index] else { continue };
-            if let (Some(start), true) = (starts[index], before.shard == piece.shard)
+        let mut before: Option<&mut Piece> = None;
+        for (piece, start) in self.pieces.iter_mut().zip(starts) {
+            if let (Some(before), Some(start)) = (before, start)
+                && before.shard == piece.shard
                 && let Ok(lower) = KeyRange::new(before.range.first(), start - 1)
                 && let Ok(upper) = KeyRange::new(start, piece.range.last())
             {
                 (before.range, piece.range) = (lower, upper);
             }
+            before = Some(piece);
         }
     }
 

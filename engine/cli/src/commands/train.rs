@@ -13,7 +13,7 @@ use crate::options::{Carrier, FaultArgs, SizeArgs, SparseLrArgs};
 #[derive(Subcommand)]
 pub enum Train {
     /// L1-regularised logistic regression on sparse data, to its optimum
-    SparseLr(TrainArgs),
+    SparseLr(Box<TrainArgs>),
     /// Factors of users and items that predict ratings, by stochastic gradient descent on clocked tables
     MatrixFactorization(Box<FactorArgs>),
 }
@@ -46,7 +46,7 @@ pub struct TrainArgs {
 /// Trains.
 pub fn run(train: Train) -> anyhow::Result<()> {
     match train {
-        Train::SparseLr(args) => sparse_lr(args),
+        Train::SparseLr(args) => sparse_lr(*args),
         Train::MatrixFactorization(args) => factor::run(*args),
     }
 }

@@ -1,10 +1,11 @@
 //! The program as its users meet it: real processes, real files, exit codes and messages.
 //!
 //! [`program`] starts it and looks at what it leaves; [`train`] holds it against reference optima, [`settings`] against
-//! its own promises on options, files and models, [`bad_input`] gives it what it must refuse, [`faults`] kills and stops
+//! its own promises on options, files and models, [`clocks`] trains with and checks clocked tables, [`bad_input`] gives it what it must refuse, [`faults`] kills and stops
 //! its processes. What lies inside the crates is tested there, not here.
 
 mod bad_input;
+mod clocks;
 mod faults;
 mod program;
 mod reference;
