@@ -8,8 +8,6 @@ use crate::worker::WorkerCore;
 
 /// A view that waits for what comes unasked is asked at least this often, for it may have to ask again.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// And no oftener than this, whatever it wishes.
-const LOOK_EVERY_MIN: Duration = Duration::from_micros(20);
 
 impl Worker {
     /// The core, to look at.
@@ -26,18 +24,16 @@ impl Worker {
         act(&mut self.pump.core, now, &mut self.pump.links)
     }
 
-    /// Moves things on until `done` answers; `None` after `limit`. Moves them on once at least, and asks
-    /// again after `patience` though nothing came.
+    /// Moves things on until `done` answers; `None` after `limit`. Moves them on once at least.
     pub(crate) fn drive<R>(
         &mut self,
         limit: Duration,
-        patience: Duration,
         done: &mut dyn FnMut(&mut WorkerCore, Duration, &mut dyn Outbox) -> Option<R>,
     ) -> Result<Option<R>, WorkerError> {
         self.pump.round()?;
         let until = Instant::now() + limit;
         loop {
-            let look_at = until.min(Instant::now() + patience.clamp(LOOK_EVERY_MIN, LOOK_EVERY));
+            let look_at = until.min(Instant::now() + LOOK_EVERY);
             let result = self.pump.run(look_at, &mut |pump| {
                 let now = pump.clock();
                 done(&mut pump.core, now, &mut pump.links)

@@ -168,7 +168,11 @@ impl<V: Element> ClockedCore<V> {
         }
         // Ahead of the others by more than its own clock under way.
         let is_ahead = self.config.eager && self.streams.system_clock() + 1 < self.clock;
-        Ok(!self.linger.holds(self.clock, is_ahead, now))
+        match self.linger.holds(self.clock, is_ahead, now) {
+            Some(until) => core.wake_by(until),
+            None => return Ok(true),
+        }
+        Ok(false)
     }
 
     /// Pulls rows. Own increments all have arrived before, so that the answer holds them.
@@ -394,11 +398,6 @@ impl<V: Element> ClockedCore<V> {
             }
         }
         sums.values().flatten().fold(0.0, |norm, sum| norm.max(sum.abs()))
-    }
-
-    /// How soon a fetch that does not say yes wants to be asked again though nothing came.
-    pub(super) fn patience(&self) -> Duration {
-        self.linger.length
     }
 
     /// Whether all closed clocks have arrived at the servers.

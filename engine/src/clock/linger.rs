@@ -18,12 +18,12 @@ pub(super) struct Linger {
     fetching: Option<(u64, Duration)>,
     /// When the rows of the last clock were there.
     went_on: Option<Duration>,
-    pub length: Duration,
+    length: Duration,
 }
 
 impl Linger {
-    /// Whether a worker that could go on with `clock` is to wait still. Once it says no, it goes on with that clock.
-    pub fn holds(&mut self, clock: u64, is_ahead: bool, now: Duration) -> bool {
+    /// Until when a worker that could go on with `clock` is to wait still. Once it says `None`, it goes on with that clock.
+    pub fn holds(&mut self, clock: u64, is_ahead: bool, now: Duration) -> Option<Duration> {
         let since = match self.fetching {
             Some((of, since)) if of == clock => since,
             _ => {
@@ -34,9 +34,9 @@ impl Linger {
         };
         self.fetching = Some((clock, since));
         if is_ahead && now < since + self.length {
-            return true;
+            return Some(since + self.length);
         }
         self.went_on = Some(now);
-        false
+        None
     }
 }

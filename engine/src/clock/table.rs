@@ -144,14 +144,12 @@ impl<V: Element> ClockedTable<V> {
             &mut dyn Outbox,
         ) -> Result<bool, ClockError>,
     ) -> Result<(), ClockError> {
-        let (began, patience) = (Instant::now(), self.core.patience());
-        let table = &mut self.core;
-        let result =
-            worker.drive(limit, patience, &mut |core, now, out| match done(table, core, now, out) {
-                Ok(true) => Some(Ok(())),
-                Ok(false) => None,
-                Err(error) => Some(Err(error)),
-            })?;
+        let (began, table) = (Instant::now(), &mut self.core);
+        let result = worker.drive(limit, &mut |core, now, out| match done(table, core, now, out) {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        })?;
         self.waited += began.elapsed();
         match result {
             Some(result) => result,

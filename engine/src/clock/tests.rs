@@ -35,9 +35,9 @@ fn a_value_bound_needs_eager_rows() {
 #[test]
 fn a_worker_that_is_ahead_waits_a_quarter_of_a_clock_and_no_longer() {
     let (mut linger, ms) = (Linger::default(), Duration::from_millis);
-    assert!(!linger.holds(0, false, ms(0)));
-    assert!(linger.holds(1, true, ms(40)));
-    assert!(linger.holds(1, true, ms(49)));
-    assert!(!linger.holds(1, true, ms(50)), "a quarter of 40 ms is over");
-    assert!(!linger.holds(2, false, ms(60)), "not ahead, no wait");
+    assert_eq!(linger.holds(0, false, ms(0)), None);
+    assert_eq!(linger.holds(1, true, ms(40)), Some(ms(50)));
+    assert_eq!(linger.holds(1, true, ms(49)), Some(ms(50)));
+    assert_eq!(linger.holds(1, true, ms(50)), None, "a quarter of 40 ms is over");
+    assert_eq!(linger.holds(2, false, ms(60)), None, "not ahead, no wait");
 }

@@ -308,6 +308,11 @@ impl WorkerCore {
         (wake != u64::MAX).then(|| Duration::from_nanos(wake))
     }
 
+    /// Has [`WorkerCore::next_wake`] name this time if nothing comes before.
+    pub(crate) fn wake_by(&mut self, at: Duration) {
+        self.note_deadline(nanos(at));
+    }
+
     pub(super) fn note_deadline(&mut self, deadline_ns: u64) {
         self.deadline_hint_ns = self.deadline_hint_ns.min(deadline_ns);
     }

@@ -175,14 +175,16 @@ impl Body {
             _ => None,
         };
         let starts: Vec<_> = self.pieces.iter().map(|piece| first_key(piece, self.list())).collect();
-        for (index, start) in starts.into_iter().enumerate().skip(1) {
-            let [before, piece] = &mut self.pieces[index - 1..=index] else { continue };
-            if let (Some(start), true) = (start, before.shard == piece.shard)
+        let mut before: Option<&mut Piece> = None;
+        for (piece, start) in self.pieces.iter_mut().zip(starts) {
+            if let (Some(before), Some(start)) = (before, start)
+                && before.shard == piece.shard
                 && let Ok(lower) = KeyRange::new(before.range.first(), start - 1)
                 && let Ok(upper) = KeyRange::new(start, piece.range.last())
             {
                 (before.range, piece.range) = (lower, upper);
             }
+            before = Some(piece);
         }
     }
 

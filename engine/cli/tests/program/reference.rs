@@ -22,7 +22,8 @@ impl Optimum {
     }
 }
 
-fn folder() -> PathBuf {
+/// Where the shared data is, if it is here.
+pub fn folder() -> PathBuf {
     match std::env::var_os("KEYRANGE_DATA") {
         Some(folder) => folder.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
