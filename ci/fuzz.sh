@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What: every fuzz target of ci/fuzz for FUZZ_SECONDS (120): hostile frames, handshakes and ring memory, with
+# What: every fuzz target of ci/fuzz for FUZZ_SECONDS (60): hostile frames, handshakes and ring memory, with
 #       AddressSanitizer, debug assertions and overflow checks.
 # Why: everything a peer can send must end in a typed error; these inputs are the ones no test thought of.
-# Run time: 2 minutes a target, two at a time, and 3 minutes of building. An input that fails is kept in
+# Run time: 1 minute a target, two at a time, and 3 minutes of building. An input that fails is kept in
 #       ci/fuzz/artifacts, and cargo-fuzz prints the command that replays it.
 # Needs a nightly toolchain (libFuzzer); without one it is skipped, and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
-seconds=${FUZZ_SECONDS:-120}
+seconds=${FUZZ_SECONDS:-60}
 
 if ! rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
     echo "skipped: no nightly toolchain (rustup toolchain install nightly)"

@@ -45,7 +45,9 @@ fn open_answer<'a>(reply: *mut kr_reply) -> Result<&'a mut Answer, Fault> {
     let answer = unsafe { &mut *answer };
     match answer.kept {
         None => Ok(answer),
-        Some(_) => Err(Fault::misuse("kr_reply: expected nothing more behind the bytes of kr_reply_lend()")),
+        Some(_) => Err(Fault::misuse(
+            "kr_reply: expected no more bytes, for the answer has its end already: kr_reply_lend()",
+        )),
     }
 }
 
