@@ -277,3 +277,27 @@ fn requests_of_failed_tasks_are_not_waited_for_and_their_late_answers_change_not
     expected[0] = 3.0;
     assert_eq!(cluster.pull(0, table, &keys), expected);
 }
+
+#[test]
+fn a_call_whose_answer_was_lost_is_answered_however_many_calls_follow_it() {
+    let mut cluster = Cluster::new(1, 1, |worker, _| worker.retry_after = Some(Duration::from_secs(1)));
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let mut call = |cluster: &mut Cluster| {
+        let out = &mut cluster.up[0];
+        // No such verb: the refusal is an answer like any other.
+        cluster.workers[0].call(table, Target::All, "none", Vec::new(), Options::default(), out).unwrap()
+    };
+    let first = call(&mut cluster);
+    let (_, frame) = cluster.up[0].frames.pop_front().unwrap();
+    cluster.shards[0].handle(PeerId(0), frame.bytes(), &mut cluster.down[0]).unwrap();
+    assert!(cluster.down[0].frames.pop_front().is_some());
+    let others: Vec<TaskId> = (0..300).map(|_| call(&mut cluster)).collect();
+    cluster.run();
+    assert_eq!(cluster.workers[0].state(first), TaskState::Running);
+    cluster.workers[0].poll(Duration::from_secs(10), &mut cluster.up[0]);
+    cluster.run();
+    for task in [first].into_iter().chain(others) {
+        let end = cluster.workers[0].take(task).expect("the call has ended");
+        assert!(matches!(end, Err(TaskError::Refused { code: RefusalCode::Function, .. })), "{end:?}");
+    }
+}

@@ -18,7 +18,7 @@ use crate::message::{
 use crate::session::{Outbox, OutboxError, PeerId, Received};
 use crate::table::{AnyTable, Table};
 use crate::update;
-use crate::worker::{CALLS_MAX, GATHERED_BYTES_MIN};
+use crate::worker::{CALLS_KEPT, GATHERED_BYTES_MIN};
 
 /// An answer, described; the values are read when it leaves.
 pub(super) enum Reply {
@@ -114,7 +114,7 @@ impl Session {
     }
 
     pub fn remember_answer(&mut self, sequence: u64, answer: Answer) {
-        if self.answers.len() == CALLS_MAX {
+        if self.answers.len() == CALLS_KEPT {
             self.answers.pop_front();
         }
         self.answers.push_back((sequence, answer));

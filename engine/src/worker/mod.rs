@@ -57,5 +57,5 @@ pub use request::{
 };
 pub use rows::RowsFrame;
 pub(crate) use send::{CACHED_KEYS_MIN, GATHERED_BYTES_MIN};
-pub(crate) use session::CALLS_MAX;
+pub(crate) use session::{CALLS_KEPT, CALLS_MAX};
 pub use traffic::{FrameBytes, TableTraffic};

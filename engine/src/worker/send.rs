@@ -7,7 +7,7 @@ use super::call::Call;
 use super::core::WorkerCore;
 use super::pieces::{Body, Piece, PieceKeys, What};
 use super::request::{SubmitError, TableHandle, TaskError, TaskId};
-use super::session::{CALLS_MAX, Flight, ROW_BYTES_MAX, Row};
+use super::session::{Flight, ROW_BYTES_MAX, Row};
 use crate::key_range::{Key, KeyRange};
 use crate::message::{
     Element, Flags, HEADER_BYTES, Header, KeyPart, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, compose,
@@ -117,7 +117,7 @@ impl WorkerCore {
         while let Some(&unsent) = self.sessions[shard].unsent.front() {
             let session = &self.sessions[shard];
             let no_room = session.flights.len() >= self.config.window_requests
-                || (unsent.is_call && session.calls >= CALLS_MAX);
+                || (unsent.is_call && !session.has_room_for_call(self.config.retain));
             if no_room {
                 return;
             }

@@ -10,8 +10,12 @@ use std::sync::Arc;
 use super::arrays::Source;
 use super::request::TaskId;
 
-/// Most calls and controls under way at once: the shard keeps as many of its last answers for repetitions.
+/// Most calls and controls under way at once.
 pub(crate) const CALLS_MAX: usize = 16;
+
+/// The shard keeps so many of its last answers to calls, for repetitions; so a call that may have to be repeated is
+/// among the last so many of its session until it is answered.
+pub(crate) const CALLS_KEPT: usize = 64;
 
 /// Most key lists a session remembers as known to the shard; forgetting one costs sending its keys again.
 const KNOWN_MAX: usize = 1 << 16;
@@ -62,7 +66,9 @@ pub(super) struct Session {
     pub unsent: VecDeque<Unsent>,
     /// Numbers to send again.
     pub again: VecDeque<u64>,
-    pub calls: usize,
+    calls: usize,
+    /// Numbers of the calls from the oldest unanswered one on.
+    calls_since: VecDeque<u64>,
     /// Lists the shard should know.
     pub known: HashSet<(u16, u128), BuildHasherDefault<SignatureHasher>>,
     /// Lent arrays of failed tasks, by the number of the request that may still be read.
@@ -86,6 +92,7 @@ impl Session {
             unsent: VecDeque::new(),
             again: VecDeque::new(),
             calls: 0,
+            calls_since: VecDeque::new(),
             known: HashSet::default(),
             kept: Vec::new(),
             gone: None,
@@ -114,7 +121,10 @@ impl Session {
     /// Notes a request that left.
     #[inline]
     pub fn depart(&mut self, flight: Flight, row: Option<Row>) {
-        self.calls += usize::from(flight.is_call);
+        if flight.is_call {
+            self.calls += 1;
+            self.calls_since.push_back(self.next());
+        }
         self.flights.push_back(flight);
         if let Some(row) = row {
             self.rows.push_back(row);
@@ -142,9 +152,12 @@ impl Session {
         self.answered(sequence, 1);
         let flight = self.flights.get_mut(sequence.checked_sub(self.base)? as usize)?;
         let task = flight.task.take()?;
-        let piece = flight.piece;
-        self.calls -= usize::from(flight.is_call);
+        let (piece, is_call) = (flight.piece, flight.is_call);
         self.advance();
+        if is_call {
+            self.calls -= 1;
+            self.settle_calls();
+        }
         Some((task, piece))
     }
 
@@ -177,6 +190,18 @@ impl Session {
             }
         }
         self.advance();
+        self.settle_calls();
+    }
+
+    /// Whether one more call may leave; `is_lossy` if calls may have to be sent again.
+    pub fn has_room_for_call(&self, is_lossy: bool) -> bool {
+        self.calls < CALLS_MAX && !(is_lossy && self.calls_since.len() >= CALLS_KEPT)
+    }
+
+    fn settle_calls(&mut self) {
+        while self.calls_since.front().is_some_and(|&sequence| self.flight(sequence).is_none()) {
+            self.calls_since.pop_front();
+        }
     }
 
     #[inline]
