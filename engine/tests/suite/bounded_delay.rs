@@ -1,10 +1,8 @@
 //! Sequential, bounded delay and eventual: task t starts when every task up to t - 1 - tau has finished.
 
-mod wires;
-
+use crate::wires::*;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
-use wires::*;
 
 const KEYS: usize = 20;
 const TIMES: u64 = 12;

@@ -1,10 +1,8 @@
 //! Server functions that will not apply a push, and those that combine the pushes of workers themselves.
 
-mod wires;
-
+use crate::wires::*;
 use keyrange::update::{Combine, UpdateError};
 use proptest::prelude::*;
-use wires::*;
 
 /// Adds what is pushed, unless some of it is no number; combines as it is told.
 struct Careful(Combine);

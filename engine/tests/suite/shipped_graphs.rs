@@ -1,9 +1,8 @@
 //! Graphs shipped whole to the shards, and calls with sub-tasks.
 
-mod wires;
-
 use std::sync::Mutex;
 
+use crate::wires::*;
 use keyrange::message::{
     Frame, FrameList, GraphError, Header, Kind, NODES_MAX, compose_bytes, compose_call, compose_header,
 };
@@ -13,7 +12,6 @@ use keyrange::update::{CallView, Subtask};
 use keyrange::worker::{Graph, NodeId};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
-use wires::*;
 
 /// Verbs that tell in which order they ran, refuse, and issue sub-tasks.
 struct Scribe(Arc<Mutex<Vec<u8>>>);

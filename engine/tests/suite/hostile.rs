@@ -1,10 +1,7 @@
 //! Hostile messages, correctly signed so that they reach the cores behind the decoder: neither core panics, and what a
 //! healthy worker pushes meanwhile is all there. (The fuzz target `message` looks longer.)
 
-mod filter_driver;
-mod hostile_driver;
-
-use hostile_driver::{PIECE_BYTES, attack};
+use crate::hostile_driver::{PIECE_BYTES, attack};
 use proptest::prelude::*;
 
 proptest! {
@@ -27,6 +24,6 @@ proptest! {
 
     #[test]
     fn no_filtered_frame_harms_anybody(data in prop::collection::vec(prop_oneof![2 => Just(0u8), 1 => any::<u8>()], 8..400)) {
-        filter_driver::attack(&data);
+        crate::filter_driver::attack(&data);
     }
 }

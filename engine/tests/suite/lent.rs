@@ -1,16 +1,13 @@
 //! Pushes from lent memory give what copying gives, over real links and in the cores, and what was not lent is not read.
 
-mod common;
-mod wires;
-
 use keyrange::client::{Mending, Worker};
 use keyrange::message::{Frame, LentArray};
 use keyrange::node::carrier::CarrierWish;
 use keyrange_transport::region::{LentRange, LentSlab, Slab};
 use keyrange_transport::verbs::{Device, Selection};
 
-use common::{LIMIT, run_job};
-use wires::*;
+use crate::common::{LIMIT, run_job};
+use crate::wires::*;
 
 const KEYS: u64 = 300_000;
 

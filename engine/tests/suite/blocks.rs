@@ -1,8 +1,6 @@
 //! Aggregated updates: block training with two value arrays, whoever comes first.
 
-mod wires;
-
-use wires::*;
+use crate::wires::*;
 
 /// Plays `times` block updates over three workers with delay bound `tau`, frames delivered worker by worker in the given
 /// order, and returns every worker's weights.

@@ -1,10 +1,8 @@
 //! What filters promise, between worker cores and shard cores on plain wires.
 
-mod wires;
-
+use crate::wires::*;
 use keyrange::filter::{Chain, ChainSpec, Direction, FilterRegistry, Filters, PartView, RowView, UserFilter};
 use keyrange::message::Frame;
-use wires::*;
 
 fn chain(text: &str) -> ChainSpec {
     text.parse().unwrap()

@@ -1,9 +1,7 @@
 //! Arrays of foreign callers: read and written in place while their task lives, and never afterwards.
 
-mod wires;
-
+use crate::wires::*;
 use keyrange::worker::{Borrowed, BorrowedMut};
-use wires::*;
 
 fn three_keys() -> Keys {
     Keys::List(KeyList::new(vec![2, 1 << 40, u64::MAX]).unwrap())

@@ -1,7 +1,5 @@
 //! A whole job as threads of one process: what workers push is what they pull, and every end is named.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use keyrange::table::{Aggregation, StoreKind};
 use keyrange::update::Registry;
 use keyrange::worker::{Graph, Keys, Options, Target, TaskError};
 
-use common::{LIMIT, spec};
+use crate::common::{LIMIT, spec};
 
 fn start(servers: u32, workers: u32) -> Embedded {
     let plan = JobPlan { keys: (0, 999), ..JobPlan::new(servers, workers) };

@@ -1,7 +1,5 @@
 //! Real processes: this binary starts itself as servers and workers, and kills some of them.
 
-mod common;
-
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -18,7 +16,7 @@ use keyrange::update::Registry;
 use keyrange::worker::{Keys, Options};
 use serde_json::json;
 
-use common::{LIMIT, spec};
+use crate::common::{LIMIT, spec};
 
 const JOB: [u8; 16] = *b"cluster-proc-job";
 const ROUNDS: u64 = 20;
@@ -167,7 +165,7 @@ impl Job {
 
     fn spawn_with_secret(&self, role: &str, rank: u32, secret: &str) -> Node {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture"])
+            .args(["--exact", "cluster_processes::child", "--nocapture"])
             .env("KEYRANGE_TEST_ROLE", role)
             .env("KEYRANGE_TEST_MANAGER", self.manager.addresses()[0].to_string())
             .env("KEYRANGE_TEST_SECRET", secret)

@@ -1,14 +1,12 @@
 //! Random graphs of tasks, walked by the caller: who starts when, who ends how, and that all do.
 
-mod wires;
-
 use std::sync::Mutex;
 
+use crate::wires::*;
 use keyrange::table::CallError;
 use keyrange::update::CallView;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
-use wires::*;
 
 const SHARDS: usize = 2;
 

@@ -1,8 +1,6 @@
 //! One or more worker cores and shard cores joined by plain wires: what each request does.
 
-mod wires;
-
-use wires::*;
+use crate::wires::*;
 
 #[test]
 fn thousands_of_one_key_pushes_in_flight_all_count() {
@@ -282,7 +280,7 @@ fn requests_of_failed_tasks_are_not_waited_for_and_their_late_answers_change_not
 fn a_call_whose_answer_was_lost_is_answered_however_many_calls_follow_it() {
     let mut cluster = Cluster::new(1, 1, |worker, _| worker.retry_after = Some(Duration::from_secs(1)));
     let table = cluster.create(&spec(StoreKind::Sparse));
-    let mut call = |cluster: &mut Cluster| {
+    let call = |cluster: &mut Cluster| {
         let out = &mut cluster.up[0];
         // No such verb: the refusal is an answer like any other.
         cluster.workers[0].call(table, Target::All, "none", Vec::new(), Options::default(), out).unwrap()
