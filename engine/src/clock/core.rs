@@ -217,21 +217,29 @@ impl<V: Element> ClockedCore<V> {
         }
         let is_there = |(task, _): &mut (TaskId, KeyList)| core.state(*task) == TaskState::Finished;
         if let Some((task, list)) = self.pull.take_if(is_there) {
-            let outcome = core.take(task).expect("it is finished")?;
-            let values = outcome.values.as_slice::<V>().unwrap_or(&[]);
-            let (clock, width) = (outcome.clock.unwrap_or(0), self.table.width as usize);
-            for (&key, row) in list.as_slice().iter().zip(values.chunks_exact(width)) {
-                let is_held = self.before.get(key) > Some(self.clock);
-                self.rows.put(key, row, clock, self.clock, is_held);
-                if self.config.eager {
-                    self.rows.subscribe(key);
-                }
-            }
+            self.take_pulled(&list, &core.take(task).expect("it is finished")?);
         }
         while let Some(frame) = core.take_rows(self.table.id) {
             self.take_in(frame);
         }
         Ok(())
+    }
+
+    /// Puts pulled rows into the cache, each with the clock of its own answer: with an earlier one, such as another shard's,
+    /// an older state of the row that comes unasked later would replace it.
+    fn take_pulled(&mut self, list: &KeyList, outcome: &Outcome) {
+        let width = self.table.width as usize;
+        let values = outcome.values.as_slice::<V>().unwrap_or(&[]);
+        for (rows, clock) in &outcome.clocks {
+            let keys = &list.as_slice()[rows.clone()];
+            for (&key, row) in keys.iter().zip(values.chunks_exact(width).skip(rows.start)) {
+                let is_held = self.before.get(key) > Some(self.clock);
+                self.rows.put(key, row, *clock, self.clock, is_held);
+                if self.config.eager {
+                    self.rows.subscribe(key);
+                }
+            }
+        }
     }
 
     fn take_in(&mut self, frame: RowsFrame) {

@@ -240,10 +240,11 @@ pub(super) fn answer_len(body: &Body) -> Option<usize> {
 }
 
 fn outcome(body: Body) -> Outcome {
-    let Body { what, parts, into, mut found, mut replies, clock, .. } = body;
+    let Body { what, parts, into, mut found, mut replies, mut clocks, .. } = body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
-    let mut outcome = Outcome { values: into.into_values(), clock, replies, ..Outcome::default() };
+    clocks.sort_unstable_by_key(|(rows, _)| rows.start);
+    let mut outcome = Outcome { values: into.into_values(), clocks, replies, ..Outcome::default() };
     if let What::Graph(graph) = what {
         let ends = graph.into_nodes().into_iter();
         outcome.nodes =
@@ -257,7 +258,9 @@ fn outcome(body: Body) -> Outcome {
         }
     }
     for piece in found {
+        let start = outcome.keys.len();
         outcome.keys.extend_from_slice(&piece.keys);
+        outcome.clocks.extend(piece.clock.map(|clock| (start..outcome.keys.len(), clock)));
         match (&mut outcome.values, piece.values) {
             (Values::F32(all), Values::F32(values)) => all.extend_from_slice(&values),
             (Values::F64(all), Values::F64(values)) => all.extend_from_slice(&values),

@@ -21,8 +21,8 @@ pub(super) struct Body {
     pub time: u64,
     pub after_time: bool,
     pub subscribe: bool,
-    /// The least clock that answers came with.
-    pub clock: Option<u64>,
+    /// Of a clocked table: rows whose values have come, and the clock they came with.
+    pub clocks: Vec<(Range<usize>, u64)>,
     pub priority: i32,
     pub what: What,
     pub parts: Vec<Source>,
@@ -77,6 +77,8 @@ pub(super) struct Found {
     pub first: Key,
     pub keys: Vec<Key>,
     pub values: Values,
+    /// Of a clocked table: the clock they came with.
+    pub clock: Option<u64>,
 }
 
 impl Piece {
@@ -100,7 +102,7 @@ impl Body {
             after_time: false,
             subscribe: false,
             priority: 0,
-            clock: None,
+            clocks: Vec::new(),
             what,
             parts: Vec::new(),
             into: Sink::default(),

@@ -101,9 +101,11 @@ impl WorkerCore {
             if as_sent {
                 body.count_answer(frame);
             }
-            if body.table.aggregation == Aggregation::Clocked {
-                let clock = frame.header.time;
-                body.clock = Some(body.clock.map_or(clock, |least| least.min(clock)));
+            let rows = body.pieces[piece].rows();
+            if let Some(clock) = clock_of(body, frame)
+                && !rows.is_empty()
+            {
+                body.clocks.push((rows, clock));
             }
         }
         let Some((task, piece)) = self.sessions[shard].arrive(sequence) else { return Ok(()) };
@@ -175,6 +177,11 @@ impl WorkerCore {
     }
 }
 
+/// The clock of a clocked table when these values were read.
+fn clock_of(body: &Body, frame: &Frame<'_>) -> Option<u64> {
+    (body.table.aggregation == Aggregation::Clocked).then_some(frame.header.time)
+}
+
 pub(super) fn store_values(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<(), String> {
     let rows = body.pieces[piece].rows();
     let width = body.table.width as usize;
@@ -222,6 +229,6 @@ fn store_found(body: &mut Body, piece: usize, frame: &Frame<'_>) -> Result<Optio
     if values.len() != keys.len() * width {
         return Err("expected one array of values beside the keys".to_owned());
     }
-    body.found.push(Found { first: range.first(), keys, values });
+    body.found.push(Found { first: range.first(), keys, values, clock: clock_of(body, frame) });
     Ok((frame.header.aux == 1 && last < range.last()).then_some(last))
 }

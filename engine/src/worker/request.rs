@@ -1,5 +1,6 @@
 //! What can be asked of a worker's core, and how it can end.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -119,8 +120,9 @@ pub struct Outcome {
     pub values: Values,
     /// The keys the values belong to, for [`Keys::Existing`] only.
     pub keys: Vec<Key>,
-    /// Pull of a clocked table: no worker's clock was below this when the values were read.
-    pub clock: Option<u64>,
+    /// Pull of a clocked table, by rows in order: no worker's clock was below this when the values of these rows were read.
+    /// Each answer has a clock of its own, for one shard hears of a push before another does.
+    pub clocks: Vec<(Range<usize>, u64)>,
     /// Answers of a call by shard, in shard order.
     pub replies: Vec<(u32, Vec<u8>)>,
     /// How each node of a graph ended.

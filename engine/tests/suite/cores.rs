@@ -299,3 +299,28 @@ fn a_call_whose_answer_was_lost_is_answered_however_many_calls_follow_it() {
         assert!(matches!(end, Err(TaskError::Refused { code: RefusalCode::Function, .. })), "{end:?}");
     }
 }
+
+#[test]
+fn values_of_a_clocked_table_come_with_the_clock_of_the_shard_they_are_from() {
+    let mut cluster = Cluster::plain(1, 2);
+    let table = cluster.create(&TableSpec { aggregation: Aggregation::Clocked, ..spec(StoreKind::Sparse) });
+    let middle = KeyRange::ALL.last() / 2;
+    let push = |cluster: &mut Cluster, keys: Vec<Key>, range: KeyRange, time: u64| {
+        let (values, list) = (vec![1.0_f32; keys.len()], KeyList::new(keys).unwrap());
+        let (keys, out) = (Keys::ListIn(list, range), &mut cluster.up[0]);
+        let task = cluster.workers[0].push(table, keys, vec![values], Options::at(time), out).unwrap();
+        cluster.wait(0, task).unwrap();
+    };
+    push(&mut cluster, vec![1, 2, u64::MAX], KeyRange::ALL, 1);
+    // Only the upper shard hears of clock 2.
+    push(&mut cluster, vec![u64::MAX], KeyRange::new(middle + 1, u64::MAX).unwrap(), 2);
+    let list = Keys::List(KeyList::new(vec![1, 2, u64::MAX]).unwrap());
+    let range = Keys::Range(KeyRange::new(middle - 1, middle + 1).unwrap());
+    let existing = Keys::Existing(KeyRange::ALL);
+    for keys in [list, range, existing] {
+        let out = &mut cluster.up[0];
+        let task = cluster.workers[0].pull::<f32>(table, keys.clone(), Vec::new(), Options::default(), out);
+        let outcome = cluster.wait(0, task.unwrap()).unwrap();
+        assert_eq!(outcome.clocks, [(0..2, 1), (2..3, 2)], "{keys:?}");
+    }
+}
