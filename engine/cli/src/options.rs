@@ -112,7 +112,7 @@ pub struct SparseLrArgs {
     pub delay: u16,
 
     /// Steps as long as the convergence theorem allows with the delay, from the correlation of the data's blocks; without it
-    /// they are 1 / (1 + T / block ratio) of what they were without delay
+    /// they are 1 / (1 + T / (4 block ratio)) of what they were without delay, and shorter where the objective rises
     #[arg(long, env = "KEYRANGE_STEP_GUARD")]
     pub step_guard: bool,
 

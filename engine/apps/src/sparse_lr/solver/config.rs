@@ -14,7 +14,8 @@ pub struct SolverConfig {
     /// Blocks under way besides the one being computed.
     pub delay: usize,
     /// Whether steps are as long as the theorem of the method allows with the delay ([`guard`](super::guard)), by an
-    /// estimate from the data; otherwise the metric is raised by `1 + delay / block_ratio`.
+    /// estimate from the data; otherwise the metric is raised by `1 + delay / (4 block_ratio)`, and by half whenever a pass
+    /// raises the objective.
     pub step_guard: bool,
     /// Passes over the blocks, at most.
     pub max_passes: u64,
