@@ -1,5 +1,8 @@
 //! Nanoseconds of one worker core and one shard core, joined by plain memory on one thread: what the protocol and the table
 //! cost without any carrier. Prints a table; takes about ten seconds.
+//!
+//! `core_figures CASE...` runs some cases only: rows, short, lists, fresh, dense. What a change costs a short request is seen
+//! best in instructions, which repeat: `valgrind --tool=callgrind target/release/examples/core_figures short`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -146,6 +149,33 @@ fn lists(count: usize, repeats: usize) {
     );
 }
 
+/// Requests of a few keys, each waited for: what a task costs by itself.
+fn short(count: usize) {
+    let spec = spec(StoreKind::Sparse);
+    let table = TableHandle::from(&spec);
+    let mut pair = Pair::new(&spec);
+    let list = KeyList::new(random_keys(count, 1)).expect("sorted");
+    let (mut values, repeats) = (vec![1f32; list.len()], 20_000);
+    let mut each_ns = [0f64; 2];
+    for (way, each_ns) in each_ns.iter_mut().enumerate() {
+        let began = Instant::now();
+        for _ in 0..repeats {
+            let (keys, given) = (Keys::List(list.clone()), std::mem::take(&mut values));
+            let (options, up) = (Options::default(), &mut pair.up);
+            let task = match way {
+                0 => pair.worker.push(table, keys, vec![given], options, up),
+                _ => pair.worker.pull(table, keys, given, options, up),
+            };
+            let outcome = pair.wait(task.expect("accepted"));
+            let back =
+                if way == 0 { outcome.parts.into_iter().next().expect("returned") } else { outcome.values };
+            values = black_box(back.into_vec());
+        }
+        *each_ns = began.elapsed().as_nanos() as f64 / f64::from(repeats);
+    }
+    println!("list of {count:>8} keys, one at a time: push {:6.0} ns  pull {:6.0} ns", each_ns[0], each_ns[1]);
+}
+
 fn fresh_keys() {
     let spec = spec(StoreKind::Sparse);
     let table = TableHandle::from(&spec);
@@ -211,12 +241,25 @@ fn dense(bytes: usize) {
 }
 
 fn main() {
-    one_key_pushes(StoreKind::Dense { first: 0, last: 9_999 }, "dense");
-    one_key_pushes(StoreKind::Sparse, "sparse, 10 k keys");
-    lists(10_000, 200);
-    lists(100_000, 50);
-    lists(1_000_000, 5);
-    fresh_keys();
-    dense(1 << 20);
-    dense(4 << 20);
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted = |case: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == case);
+    if is_wanted("rows") {
+        one_key_pushes(StoreKind::Dense { first: 0, last: 9_999 }, "dense");
+        one_key_pushes(StoreKind::Sparse, "sparse, 10 k keys");
+    }
+    if is_wanted("short") {
+        [1, 10, 100].into_iter().for_each(short);
+    }
+    if is_wanted("lists") {
+        lists(10_000, 200);
+        lists(100_000, 50);
+        lists(1_000_000, 5);
+    }
+    if is_wanted("fresh") {
+        fresh_keys();
+    }
+    if is_wanted("dense") {
+        dense(1 << 20);
+        dense(4 << 20);
+    }
 }
