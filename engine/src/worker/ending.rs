@@ -101,7 +101,7 @@ impl WorkerCore {
         }
         if has_callback && let Some((Some(mut body), error)) = self.tasks.close(id) {
             let callback = body.callback.take();
-            let result = error.map_or_else(|| Ok(outcome(*body)), Err);
+            let result = error.map_or_else(|| Ok(outcome(body)), Err);
             if let Some(callback) = callback {
                 callback(id, result);
             }
@@ -169,7 +169,7 @@ impl WorkerCore {
         let Some((body, error)) = self.tasks.close(id) else { return Some(Ok(Outcome::default())) };
         Some(match (body, error) {
             (_, Some(error)) => Err(error),
-            (Some(body), None) => Ok(outcome(*body)),
+            (Some(body), None) => Ok(outcome(body)),
             (None, None) => Ok(Outcome::default()),
         })
     }
@@ -239,8 +239,8 @@ pub(super) fn answer_len(body: &Body) -> Option<usize> {
     Some(rows * body.table.width as usize)
 }
 
-fn outcome(body: Body) -> Outcome {
-    let Body { what, parts, into, mut found, mut replies, mut clocks, .. } = body;
+fn outcome(body: Box<Body>) -> Outcome {
+    let Body { what, parts, into, mut found, mut replies, mut clocks, .. } = *body;
     replies.sort_by_key(|&(shard, _)| shard);
     found.sort_by_key(|found| found.first);
     clocks.sort_unstable_by_key(|(rows, _)| rows.start);
@@ -248,7 +248,7 @@ fn outcome(body: Body) -> Outcome {
     if let What::Graph(graph) = what {
         let ends = graph.into_nodes().into_iter();
         outcome.nodes =
-            ends.map(|(body, failure)| failure.map_or_else(|| Ok(self::outcome(body)), Err)).collect();
+            ends.map(|(body, failure)| failure.map_or_else(|| Ok(self::outcome(Box::new(body))), Err)).collect();
     }
     for part in parts {
         match part {
