@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::client::{Mending, Worker, WorkerConfig};
 use engine::node::connect_worker;
 
+use crate::foreign_filter::outside_filters;
 use crate::handle::{Entered, Handle, Kind, place, sized, text};
 use crate::job::kr_member;
 use crate::memory::Blocks;
@@ -44,6 +45,7 @@ pub fn wrap(worker: Worker) -> *mut kr_worker {
 /// # Safety
 /// `worker` is NULL or was made by [`wrap`].
 pub unsafe fn enter<'a>(worker: *mut kr_worker) -> Result<Entered<'a, Inner>, Fault> {
+    outside_filters()?;
     // SAFETY: the caller's promise.
     unsafe { Handle::enter(worker.cast::<Handle<Inner>>()) }
 }
