@@ -20,8 +20,8 @@
  *          cluster when none does. There are no globals: several clusters and workers can live in one process.
  *
  * CALLS    Callbacks of yours run inside your own calls, functions of a kr_function on the servers' threads, those of a kr_filter on
- *          either. They are left by their return only: an exception that comes out ends the process with a line that names the callback, and longjmp()
- *          is forbidden.
+ *          either. They are left by their return only: an exception that comes out ends the process with a line that names the
+ *          callback, and longjmp() is forbidden.
  *
  * WAITS    Calls with `timeout_ms` wait at most that long; kr_worker_connect(), kr_cluster_start() and kr_server_run() as long as the
  *          job's own deadlines say. All others return at once.
