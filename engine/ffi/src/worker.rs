@@ -140,6 +140,7 @@ pub unsafe extern "C" fn kr_barrier(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_worker_finish(worker: *mut kr_worker, timeout_ms: u32) -> kr_status {
     guard(|| {
+        outside_filters()?;
         // SAFETY: the caller's promise.
         let inner = unsafe { Handle::take(worker.cast::<Handle<Inner>>())? };
         inner.worker.finish(millis(timeout_ms))?;
@@ -154,6 +155,7 @@ pub unsafe extern "C" fn kr_worker_fail(worker: *mut kr_worker, reason: *const c
     guard(|| {
         // SAFETY: the caller's promise.
         let reason = unsafe { text("reason", reason)? };
+        outside_filters()?;
         // SAFETY: the same.
         unsafe { Handle::take(worker.cast::<Handle<Inner>>())? }.worker.fail(reason);
         Ok(kr_status::KR_OK)

@@ -23,6 +23,8 @@ static int32_t nosy(void *context, void *state, const kr_rows *rows, kr_reply *r
     SAYS(KR_MISUSE, "kr_filter is running", kr_poll(worker));
     SAYS(KR_MISUSE, "kr_filter is running", kr_chain_report(inner, skip_report, NULL));
     SAYS(KR_MISUSE, "kr_filter is running", kr_chain_free(inner));
+    SAYS(KR_MISUSE, "kr_filter is running", kr_worker_finish(worker, LIMIT_MS));
+    SAYS(KR_MISUSE, "kr_filter is running", kr_worker_fail(worker, "from inside"));
     return 0;
 }
 
