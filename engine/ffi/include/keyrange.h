@@ -16,12 +16,12 @@
  *          read during the call only. Pointers must be NULL where that is allowed, or point to what the parameter says.
  *
  * THREADS  A kr_worker, kr_manager or kr_functions is used by one thread at a time, whichever; two at once are told (KR_MISUSE).
- *          Different handles need no care. A kr_keys and a kr_cluster are used by any number of threads; free a list and join a
+ *          Different handles need no care. A kr_keys, a kr_chain and a kr_cluster are used by any number of threads; free a list and join a
  *          cluster when none does. There are no globals: several clusters and workers can live in one process.
  *
- * CALLS    Callbacks of yours run inside your own calls, functions of a kr_function on the servers' threads. They are left by
- *          their return only: an exception that comes out ends the process with a line that names the callback, and longjmp()
- *          is forbidden.
+ * CALLS    Callbacks of yours run inside your own calls, functions of a kr_function on the servers' threads, those of a kr_filter on
+ *          either. They are left by their return only: an exception that comes out ends the process with a line that names the
+ *          callback, and longjmp() is forbidden.
  *
  * WAITS    Calls with `timeout_ms` wait at most that long; kr_worker_connect(), kr_cluster_start() and kr_server_run() as long as the
  *          job's own deadlines say. All others return at once.
@@ -36,6 +36,12 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+// A chain for what is pushed: it runs in the worker.
+#define KR_PUSH 1
+
+// A chain for what is pulled: it runs in the servers.
+#define KR_PULL 2
 
 // Most columns of a function, the parameters included.
 #define KR_COLUMNS_MAX 8
@@ -85,7 +91,7 @@ typedef enum {
     KR_MISUSE = 4,
     // No room now: wait for some tasks, then try again.
     KR_BUSY = 5,
-    // A server refused the request, or a piece of a large one; nothing of what it refused was applied.
+    // A server, or a filter of yours, refused the request or a piece of a large one; nothing of what it refused was applied.
     KR_REFUSED = 6,
     // A server is gone for good.
     KR_GONE = 7,
@@ -99,11 +105,15 @@ typedef enum {
     KR_PANIC = 11,
 } kr_status;
 
+// Filters at work in one direction, with what they remember and have counted. Make one for each worker and direction, and
+// name it in kr_options of each request that is to pass it. Any number of threads may use it at once; free it when none does.
+typedef struct kr_chain kr_chain;
+
 // A whole job in this process: its servers are threads, its workers are yours to use, each from a thread of your choice. Any number of
 // clusters can be in one process. Any thread may take a worker from it or abort it; join it when no other thread uses it.
 typedef struct kr_cluster kr_cluster;
 
-// Server functions for the jobs of this process, the built-in ones included.
+// Server functions for the jobs of this process, the built-in ones included, and filters of yours.
 typedef struct kr_functions kr_functions;
 
 // A list of strictly rising keys, checked and copied once. Use the same list again for the same keys: what it was cut into
@@ -174,10 +184,101 @@ typedef struct {
     void *context;
     // Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
     int32_t priority;
+    // What this request pushes passes this chain of KR_PUSH; NULL is none.
+    kr_chain *push_chain;
+    // What this request pulls passes this chain of KR_PULL; NULL is none. With a chain key lists travel whole, unless one of the two
+    // says key-cache.
+    kr_chain *pull_chain;
 } kr_options;
 
 // Gives back memory that was lent to an answer; called once, on any thread.
 typedef void (*kr_release)(void *context);
+
+// What one filter of a chain has done since the chain was made. Bytes are of what it was given and what it passed on: keys for
+// key-cache, value arrays (with a bit for each row where some are left out) for the others, everything behind the header for lz4.
+typedef struct {
+    // sizeof(kr_filter_report), as the library knows it.
+    size_t size;
+    // The filter as written in the chain.
+    const char *filter;
+    // Bytes before it.
+    uint64_t bytes_in;
+    // Bytes after it.
+    uint64_t bytes_out;
+    // Rows it left out.
+    uint64_t entries_dropped;
+    // Time it took at this end: encoding of pushes, decoding of pulls.
+    uint64_t nanoseconds;
+} kr_filter_report;
+
+// Called with what one filter has done. The report is valid during the call.
+typedef void (*kr_visit_filter)(void *context, const kr_filter_report *report);
+
+// Called with rows that were held back: `count` rising keys, and `parts_count` arrays of their count x width values, of the table's
+// type. All are valid during the call.
+typedef void (*kr_visit_held)(void *context,
+                              const uint64_t *keys,
+                              size_t count,
+                              const void *const *parts,
+                              size_t parts_count);
+
+// Makes the state of one chain's filter; `parameter` is what follows the name in the chain ("" if nothing). NULL refuses the
+// chain, with what was given to kr_reply_write() as the reason.
+typedef void *(*kr_filter_create)(void *context, const char *parameter, kr_reply *reply);
+
+// Frees such a state.
+typedef void (*kr_filter_destroy)(void *context, void *state);
+
+// Rows of one message, for a filter of yours to change or to leave out. The struct and all its arrays are valid during the call.
+typedef struct {
+    // sizeof(kr_rows), as the library knows it.
+    size_t size;
+    // Number of rows, those left out by filters before included.
+    size_t rows;
+    // Values per row and array.
+    uint32_t width;
+    // KR_F32 or KR_F64.
+    uint32_t value_type;
+    // How many arrays of values there are: as many as the push has; 1 in answers.
+    uint32_t parts_count;
+    // Number of the table.
+    uint16_t table;
+    // kr_options.time of the request.
+    uint64_t time;
+    // The arrays, each of rows x width values of the type, one row after the other: change them as you like.
+    void *const *parts;
+    // The key of each row; NULL where only the rows are known (at the servers, for key lists they have seen).
+    const uint64_t *keys;
+    // One byte for each row, not 0 if it is there: write 0 to leave it out. A row left out of a push adds nothing (a table whose
+    // function does not add refuses the push); one left out of a pull is read as 0. Rows that are not there stay so.
+    uint8_t *present;
+} kr_rows;
+
+// Changes the values of a message, or leaves rows out of it. 0 says that all went well. Anything else fails the request (KR_REFUSED),
+// with this number and what was given to kr_reply_write() as the reason; then this message does not go out. A push runs it on
+// the worker's thread, inside a call with the worker; a pull on a server's. It must not block, nor use a worker or a chain
+// (KR_MISUSE). An exception that leaves it ends the process; longjmp must not.
+typedef int32_t (*kr_filter_rows)(void *context, void *state, const kr_rows *rows, kr_reply *reply);
+
+// A filter of yours, written user:NAME or user:NAME:PARAMETER in chains. Start from zeros, and set `size`.
+typedef struct {
+    // sizeof(kr_filter).
+    size_t size;
+    // By which chains name it: without comma, colon and spaces.
+    const char *name;
+    // KR_F32 or KR_F64 if it works on tables of that type only (a request for another is KR_INVALID or, where only the
+    // server knows the filter, KR_REFUSED); 0 for both.
+    uint32_t value_type;
+    // May be NULL: then the state is NULL, and a parameter is refused.
+    kr_filter_create create;
+    // May be NULL.
+    kr_filter_destroy destroy;
+    // Must be there.
+    kr_filter_rows rows;
+    // Given to all of them, from any worker's or server's thread, possibly from several at once. A state is used by one thread at a
+    // time.
+    void *context;
+} kr_filter;
 
 // Makes the state of one table on one server thread; `params_json` is what the table's description says ("null" if nothing). NULL
 // refuses the table, with what was given to kr_reply_write() as the reason.
@@ -230,7 +331,8 @@ typedef struct {
     uint32_t push_parts;
     // Columns of state for each row besides the parameters, at most KR_COLUMNS_MAX - 1.
     uint32_t state_columns;
-    // If not 0, aggregated pushes are applied one after the other, in the order of workers, instead of summed.
+    // If not 0, aggregated pushes are applied one after the other, in the order of workers, instead of summed. (A push that
+    // filters have left rows out of is refused then, and so it is if `neutral` is not 0.)
     uint32_t apply_each;
     // What the values of each column are before the first push (1 + state_columns numbers); NULL is 0.
     const double *initial;
@@ -385,6 +487,42 @@ kr_status kr_reply_lend(kr_reply *reply,
                         size_t bytes_count,
                         kr_release release,
                         void *context);
+
+// Makes a chain with an empty memory from filters in the order in which they are applied, such as "key-cache,significant:0.1,fixed:2,lz4"
+// or "user:clip:5"; "none" is no filter. `direction` is KR_PUSH or KR_PULL; what is random in it follows from `seed`. Filters of
+// yours are those of `functions`, which may be NULL and may be freed afterwards: of a push chain they must be there; of a pull
+// chain the servers must have them.
+// KR_INVALID: an unknown filter or parameter, an order or direction that makes no sense, a filter that is not there or refuses its
+// parameter.
+// Since 0.1.
+kr_status kr_chain_new(const char *filters,
+                       uint32_t direction,
+                       uint64_t seed,
+                       kr_functions *functions,
+                       kr_chain **chain);
+
+// Frees a chain; requests under way keep what they need of it. NULL is fine.
+// Since 0.1.
+kr_status kr_chain_free(kr_chain *chain);
+
+// Calls `visit` with what each filter of the chain has done so far, in the order of the chain.
+// Since 0.1.
+kr_status kr_chain_report(kr_chain *chain, kr_visit_filter visit, void *context);
+
+// Takes the rows that `significant` has held back from pushes to `table` out of the chain, and calls `visit` once with them. Push
+// them without the chain at the end, and nothing is missing.
+// Since 0.1.
+kr_status kr_chain_take_held_back(kr_chain *chain,
+                                  kr_table table,
+                                  kr_visit_held visit,
+                                  void *context);
+
+// Adds a filter to a set of functions: for the push chains made with it, and for the pull chains that workers ask of the servers started
+// with it. The struct is copied; what its pointers lead to must stay for as long as chains and servers use it.
+// KR_INVALID: there is one of this name, or the name cannot stand in a chain.
+// Since 0.1.
+kr_status kr_functions_add_filter(kr_functions *functions,
+                                  const kr_filter *filter);
 
 // Begins a set of server functions. Free it with kr_functions_free() once the servers it was given to were started.
 // Since 0.1.

@@ -13,87 +13,21 @@
 #define KEYRANGE_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
-#include "keyrange.h"
+#include "keyrange_result.hpp"
 
 namespace keyrange {
 
-using milliseconds = std::chrono::milliseconds;
-
-/// How long calls wait unless told otherwise.
-constexpr milliseconds patience{60000};
-
-/// Why a call failed.
-class error : public std::runtime_error {
-public:
-    error(kr_status status, const std::string &text) : std::runtime_error(text), status_(status) {}
-    kr_status status() const noexcept { return status_; }
-
-private:
-    kr_status status_;
-};
-
-/// The value of a call, or why it failed.
-template <class T = std::monostate>
-class [[nodiscard]] result {
-public:
-    result(T value) : state_(std::move(value)) {}
-    result(error failure) : state_(std::move(failure)) {}
-
-    explicit operator bool() const noexcept { return state_.index() == 0; }
-    kr_status status() const noexcept { return *this ? KR_OK : std::get<1>(state_).status(); }
-    std::string message() const { return *this ? std::string() : std::get<1>(state_).what(); }
-
-    /// The value; throws the error if there is none (without exceptions, the program ends).
-    T value() &&
-    {
-        if (!*this)
-            fail();
-        return std::get<0>(std::move(state_));
-    }
-
-private:
-    [[noreturn]] void fail() const
-    {
-#if defined(__cpp_exceptions)
-        throw std::get<1>(state_);
-#else
-        std::abort();
-#endif
-    }
-    std::variant<T, error> state_;
-};
-
-using outcome = result<>;
-
 namespace detail {
-
-inline error last(kr_status status) { return error(status, kr_last_error()); }
-
-inline outcome done(kr_status status)
-{
-    if (status == KR_OK)
-        return outcome(std::monostate());
-    return outcome(last(status));
-}
-
-inline std::uint32_t limit(milliseconds time)
-{
-    return time.count() < 0 ? 0 : time.count() > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(time.count());
-}
 
 template <class V>
 struct code;
@@ -185,6 +119,8 @@ struct options {
     std::vector<kr_task> after;
     milliseconds deadline{0};
     bool after_time = false;
+    /// What this request pushes or pulls passes these; a keyrange::chain (keyrange_filter.hpp) can stand for one.
+    std::shared_ptr<kr_chain> push_chain, pull_chain;
     /// Called with the end, inside a later call with the worker and on its thread; it must not use the worker. What it throws
     /// is the KR_MISUSE of the worker's next poll(), wait_below() or barrier().
     std::function<void(kr_status, const char *)> callback;
@@ -379,6 +315,8 @@ private:
         given.after_count = how.after.size();
         given.deadline_ms = detail::limit(how.deadline);
         given.after_time = how.after_time;
+        given.push_chain = how.push_chain.get();
+        given.pull_chain = how.pull_chain.get();
         std::unique_ptr<listener> callback;
         if (how.callback) {
             callback = std::make_unique<listener>(listener{how.callback, thrown_});

@@ -9,13 +9,11 @@
 //     keyrange::cluster cluster = keyrange::cluster::start(keyrange::job(1, 1), mine.raw()).value();
 //
 // An object is made for each table and server thread, and used by that thread only. What an object throws reaches the worker as
-// KR_REFUSED, with what(). The `functions` may end when the servers they were given to have started.
+// KR_REFUSED, with what(). (Filters, which are added to the same `functions`: keyrange_filter.hpp.) The `functions` may end when the servers they were given to have started.
 #ifndef KEYRANGE_FUNCTION_HPP
 #define KEYRANGE_FUNCTION_HPP
 
-#include <cstring>
-
-#include "keyrange.hpp"
+#include "keyrange_filter.hpp"
 
 namespace keyrange {
 
@@ -84,28 +82,6 @@ struct aggregates : std::false_type {};
 template <class F>
 struct aggregates<F, std::void_t<decltype(&F::aggregate)>> : std::true_type {};
 
-/// Runs `work`; what it throws becomes the reply's reason, and the result 1.
-template <class Work>
-std::int32_t caught(kr_reply *reply, Work work)
-{
-#if defined(__cpp_exceptions)
-    const char *unknown = "it threw what is no std::exception";
-    try {
-        work();
-        return 0;
-    } catch (const std::exception &failure) {
-        kr_reply_write(reply, failure.what(), std::strlen(failure.what()));
-    } catch (...) {
-        kr_reply_write(reply, unknown, std::strlen(unknown));
-    }
-    return 1;
-#else
-    (void)reply;
-    work();
-    return 0;
-#endif
-}
-
 /// The functions of C around one of class F.
 template <class F>
 struct shell {
@@ -143,7 +119,7 @@ struct shell {
 
 } // namespace detail
 
-/// A set of server functions, the built-in ones included.
+/// A set of server functions, the built-in ones included, and of filters.
 class functions {
 public:
     static result<functions> make()
@@ -180,6 +156,13 @@ public:
         if constexpr (detail::aggregates<F>::value)
             function.aggregate = &shell::aggregate;
         return detail::done(kr_functions_add(handle_.get(), &function));
+    }
+    /// Adds filter F (a keyrange::filter), which is made from the parameter in the chain, under this name.
+    template <class F>
+    outcome add_filter(const char *name)
+    {
+        const kr_filter made = detail::filter_of<F>(name);
+        return detail::done(kr_functions_add_filter(handle_.get(), &made));
     }
     kr_functions *raw() const noexcept { return handle_.get(); }
 

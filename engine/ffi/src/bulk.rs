@@ -8,7 +8,7 @@ use engine::worker::{BorrowedBytes, Receive, Target};
 use crate::foreign::end_answer;
 use crate::function::kr_reply;
 use crate::handle::{slice, text};
-use crate::request::{KR_ALL_SHARDS, kr_options, kr_task, options, submit};
+use crate::request::{KR_ALL_SHARDS, call_options, kr_options, kr_task, submit};
 use crate::status::{Fault, guard, kr_status};
 use crate::table::kr_table;
 use crate::task::kr_visit_reply;
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn kr_call_in_place(
             };
             let arguments = slice("parts", parts, parts_count)?.iter().map(borrow);
             let arguments = arguments.collect::<Result<Vec<_>, Fault>>()?;
-            let options = self::options(inner, options)?;
+            let options = call_options(inner, options)?;
             let target = if shard == KR_ALL_SHARDS { Target::All } else { Target::Shard(shard) };
             let context = Context(visit_context);
             let receive: Receive = Box::new(move |shard, answer| {

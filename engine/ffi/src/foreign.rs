@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// Runs a function of the caller's that can write an answer; what it returned and what it wrote.
-fn answered<R>(what: &str, function: impl FnOnce(*mut kr_reply) -> R) -> (R, Answer) {
+pub fn answered<R>(what: &str, function: impl FnOnce(*mut kr_reply) -> R) -> (R, Answer) {
     let mut answer = Answer::default();
     let to = &raw mut answer;
     let outer = ANSWER.replace(to);
@@ -233,7 +233,7 @@ impl CFunction {
 }
 
 /// What a function gave as its reason, and its number.
-fn told(code: i32, reason: Answer) -> String {
+pub fn told(code: i32, reason: Answer) -> String {
     match String::from_utf8_lossy(&reason.into_bytes()) {
         none if none.is_empty() => format!("code {code}, without a text from kr_reply_write()"),
         reason => format!("{reason} (code {code})"),

@@ -1,12 +1,15 @@
 //! The calls by which server functions written in C are made known; `foreign` runs them.
 
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
+use engine::filter::FilterRegistry;
 use engine::update::Registry;
 
 use crate::foreign::{CFunction, Described, add_to_answer};
-use crate::handle::{Handle, Kind, place, sized, slice};
+use crate::foreign_filter;
+use crate::handle::{Entered, Handle, Kind, place, sized, slice};
 use crate::status::{Fault, guard, kr_status};
 use crate::table::KR_F64;
 
@@ -89,7 +92,8 @@ pub struct kr_function {
     pub push_parts: u32,
     /// Columns of state for each row besides the parameters, at most KR_COLUMNS_MAX - 1.
     pub state_columns: u32,
-    /// If not 0, aggregated pushes are applied one after the other, in the order of workers, instead of summed.
+    /// If not 0, aggregated pushes are applied one after the other, in the order of workers, instead of summed. (A push that
+    /// filters have left rows out of is refused then, and so it is if `neutral` is not 0.)
     pub apply_each: u32,
     /// What the values of each column are before the first push (1 + state_columns numbers); NULL is 0.
     pub initial: *const f64,
@@ -110,13 +114,31 @@ pub struct kr_function {
     pub neutral: *const f64,
 }
 
-/// Server functions for the jobs of this process, the built-in ones included.
+/// Server functions for the jobs of this process, the built-in ones included, and filters of yours.
 pub struct kr_functions {
     _opaque: (),
 }
 
+/// What is behind a [`kr_functions`].
 #[derive(Default)]
-struct Functions(Vec<Arc<Described>>);
+pub struct Functions {
+    functions: Vec<Arc<Described>>,
+    filters: BTreeMap<String, Arc<foreign_filter::Described>>,
+}
+
+impl Functions {
+    /// Adds a filter, if there is none of its name.
+    pub fn add_filter(&mut self, filter: foreign_filter::Described) -> Result<(), Fault> {
+        let name = filter.name.clone();
+        if self.filters.contains_key(&name) {
+            return Err(Fault::invalid(format!(
+                "kr_filter.name: expected one that is new, but {name:?} was added to these kr_functions before"
+            )));
+        }
+        self.filters.insert(name, Arc::new(filter));
+        Ok(())
+    }
+}
 
 impl Kind for Functions {
     const NAME: &'static str = "kr_functions";
@@ -157,12 +179,11 @@ pub unsafe extern "C" fn kr_functions_add(
 ) -> kr_status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (mut functions, given) = unsafe {
-            (Handle::enter(functions.cast::<Handle<Functions>>())?, sized("kr_function", function)?)
-        };
+        let (mut functions, given) =
+            unsafe { (kr_functions::enter(functions)?, sized("kr_function", function)?) };
         // SAFETY: the same.
         let described = unsafe { Described::check(&given)? };
-        functions.0.push(Arc::new(described));
+        functions.functions.push(Arc::new(described));
         Ok(kr_status::KR_OK)
     })
 }
@@ -184,7 +205,29 @@ pub unsafe extern "C" fn kr_reply_write(
 }
 
 impl kr_functions {
-    /// The built-in functions and those of `functions`, which may be NULL.
+    /// Goes into a set of functions.
+    ///
+    /// # Safety
+    /// `functions` is NULL or from kr_functions_new().
+    pub unsafe fn enter<'a>(functions: *mut kr_functions) -> Result<Entered<'a, Functions>, Fault> {
+        // SAFETY: the caller's promise.
+        unsafe { Handle::enter(functions.cast::<Handle<Functions>>()) }
+    }
+
+    /// The filters of `functions`, which may be NULL.
+    ///
+    /// # Safety
+    /// `functions` is NULL or from kr_functions_new().
+    pub unsafe fn filters(functions: *mut kr_functions) -> Result<FilterRegistry, Fault> {
+        let mut registry = FilterRegistry::default();
+        if !functions.is_null() {
+            // SAFETY: the caller's promise.
+            foreign_filter::register(unsafe { Self::enter(functions)? }.filters.values(), &mut registry);
+        }
+        Ok(registry)
+    }
+
+    /// The built-in functions and those of `functions`, which may be NULL, with its filters.
     ///
     /// # Safety
     /// `functions` is NULL or from kr_functions_new().
@@ -192,8 +235,9 @@ impl kr_functions {
         let mut registry = Registry::with_builtins();
         if !functions.is_null() {
             // SAFETY: the caller's promise.
-            let functions = unsafe { Handle::enter(functions.cast::<Handle<Functions>>())? };
-            for described in &functions.0 {
+            let functions = unsafe { Self::enter(functions)? };
+            foreign_filter::register(functions.filters.values(), &mut registry.filters);
+            for described in &functions.functions {
                 let (name, maker) = (&described.name, Arc::clone(described));
                 if described.value_type == KR_F64 {
                     registry.register_f64(name, move |params| Ok(Box::new(CFunction::make(&maker, params)?)));

@@ -6,13 +6,17 @@
 //!
 //! Read `status.rs` (how calls end), `handle.rs` (what a pointer must be), `job.rs` (clusters, managers, servers),
 //! `worker.rs`, `table.rs`, `keys.rs`, `request.rs` (push and pull), `bulk.rs` (calls with many bytes), `task.rs` (their
-//! ends), `memory.rs` (lent arrays), `function.rs` (server functions in C) and `foreign.rs` (how they are run), `log.rs`.
+//! ends), `memory.rs` (lent arrays), `function.rs` (server functions in C) and `foreign.rs` (how they are run), `filter.rs` and
+//! `foreign_filter.rs` (the same for filters), `chain.rs` (requests through filters), `log.rs`.
 #![allow(non_camel_case_types, reason = "the names of the C interface")]
 #![allow(clippy::missing_safety_doc, reason = "the header's first page says it for all calls")]
 #![allow(clippy::too_many_arguments, reason = "C has no builders")]
 
 pub mod bulk;
+pub mod chain;
+pub mod filter;
 pub mod foreign;
+pub mod foreign_filter;
 pub mod function;
 pub mod handle;
 pub mod job;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::message::Element;
 use engine::worker::{Borrowed, BorrowedMut, Keys, Options, Part, PushArray, Target, TaskId};
 
+use crate::chain::{filters, kr_chain};
 use crate::handle::{place, sized, slice, text};
 use crate::keys::kr_select;
 use crate::memory::Blocks;
@@ -52,6 +53,11 @@ pub struct kr_options {
     pub context: *mut c_void,
     /// Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
     pub priority: i32,
+    /// What this request pushes passes this chain of KR_PUSH; NULL is none.
+    pub push_chain: *mut kr_chain,
+    /// What this request pulls passes this chain of KR_PULL; NULL is none. With a chain key lists travel whole, unless one of the two
+    /// says key-cache.
+    pub pull_chain: *mut kr_chain,
 }
 
 struct Context(*mut c_void);
@@ -86,6 +92,8 @@ pub unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Optio
         after_time: given.after_time != 0,
         priority: given.priority,
         deadline,
+        // SAFETY: the same.
+        filters: unsafe { filters(given.push_chain, given.pull_chain)? },
         ..Options::default()
     };
     if let Some(callback) = given.callback {
@@ -104,6 +112,20 @@ pub unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Optio
                 callback(context.pointer(), task.to_number(), status, text.as_ptr())
             });
         }));
+    }
+    Ok(options)
+}
+
+/// As [`options`], for a call.
+///
+/// # Safety
+/// As for [`options`].
+pub unsafe fn call_options(inner: &Inner, given: *const kr_options) -> Result<Options, Fault> {
+    // SAFETY: the caller's promise.
+    let options = unsafe { options(inner, given)? };
+    if options.filters.push.is_some() || options.filters.pull.is_some() {
+        let text = "kr_options: a call has no rows to filter: expected push_chain and pull_chain to be NULL";
+        return Err(Fault::invalid(text));
     }
     Ok(options)
 }
@@ -375,7 +397,7 @@ pub unsafe extern "C" fn kr_call(
         submit(worker, task, |inner| {
             let (handle, verb) = (inner.tables.handle(table)?, text("verb", verb)?);
             let arguments = slice("arguments", arguments.cast::<u8>(), arguments_bytes)?.to_vec();
-            let options = self::options(inner, options)?;
+            let options = call_options(inner, options)?;
             let target = if shard == KR_ALL_SHARDS { Target::All } else { Target::Shard(shard) };
             Ok(inner.worker.call(handle, target, verb, arguments, options)?)
         })

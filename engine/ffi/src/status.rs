@@ -27,7 +27,7 @@ pub enum kr_status {
     KR_MISUSE = 4,
     /// No room now: wait for some tasks, then try again.
     KR_BUSY = 5,
-    /// A server refused the request, or a piece of a large one; nothing of what it refused was applied.
+    /// A server, or a filter of yours, refused the request or a piece of a large one; nothing of what it refused was applied.
     KR_REFUSED = 6,
     /// A server is gone for good.
     KR_GONE = 7,
@@ -83,7 +83,7 @@ impl From<SubmitError> for Fault {
 impl From<TaskError> for Fault {
     fn from(error: TaskError) -> Fault {
         let status = match error.cause() {
-            TaskError::Refused { .. } => KR_REFUSED,
+            TaskError::Refused { .. } | TaskError::PushFilter { .. } => KR_REFUSED,
             TaskError::PeerGone { .. } => KR_GONE,
             _ => KR_CANCELLED,
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::client::{Mending, Worker, WorkerConfig};
 use engine::node::connect_worker;
 
+use crate::foreign_filter::outside_filters;
 use crate::handle::{Entered, Handle, Kind, place, sized, text};
 use crate::job::kr_member;
 use crate::memory::Blocks;
@@ -44,6 +45,7 @@ pub fn wrap(worker: Worker) -> *mut kr_worker {
 /// # Safety
 /// `worker` is NULL or was made by [`wrap`].
 pub unsafe fn enter<'a>(worker: *mut kr_worker) -> Result<Entered<'a, Inner>, Fault> {
+    outside_filters()?;
     // SAFETY: the caller's promise.
     unsafe { Handle::enter(worker.cast::<Handle<Inner>>()) }
 }
@@ -138,6 +140,7 @@ pub unsafe extern "C" fn kr_barrier(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kr_worker_finish(worker: *mut kr_worker, timeout_ms: u32) -> kr_status {
     guard(|| {
+        outside_filters()?;
         // SAFETY: the caller's promise.
         let inner = unsafe { Handle::take(worker.cast::<Handle<Inner>>())? };
         inner.worker.finish(millis(timeout_ms))?;
@@ -152,6 +155,7 @@ pub unsafe extern "C" fn kr_worker_fail(worker: *mut kr_worker, reason: *const c
     guard(|| {
         // SAFETY: the caller's promise.
         let reason = unsafe { text("reason", reason)? };
+        outside_filters()?;
         // SAFETY: the same.
         unsafe { Handle::take(worker.cast::<Handle<Inner>>())? }.worker.fail(reason);
         Ok(kr_status::KR_OK)

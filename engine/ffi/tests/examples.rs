@@ -81,6 +81,13 @@ fn server_function() {
 }
 
 #[test]
+fn own_filter() {
+    let Some(project) = make("own-filter") else { return };
+    let said = run(&mut Command::new(project.join("trainer")));
+    assert!(said.contains("user:top:16") && said.contains("8 weights are not 0"), "{said}");
+}
+
+#[test]
 fn lent_threads() {
     let Some(project) = make("lent-threads") else { return };
     let totals: Vec<String> = (0..2)

@@ -78,6 +78,17 @@ fn misuse_is_told() {
 }
 
 #[test]
+fn filters_of_the_callers_own() {
+    let Some(compiler) = first_compiler() else { return };
+    Build::new(compiler, "c99").passes(&["filters.c"]);
+    let program = Build::new(compiler, "c99").program(&["filter_processes.c"]);
+    for carrier in ["shm", "tcp"] {
+        let told = run(Command::new(&program).arg(carrier));
+        assert_eq!(told, format!("filter_processes over {carrier}: all as expected\n"));
+    }
+}
+
+#[test]
 fn a_push_from_lent_memory_is_not_copied_by_its_sender() {
     let Some(compiler) = first_compiler() else { return };
     Build::new(compiler, "c99").passes(&["lent.c"]);
@@ -122,7 +133,7 @@ fn an_installation_can_be_staged() {
 fn valgrind_finds_nothing() {
     let Some(compiler) = first_compiler() else { return };
     let Some(valgrind) = installed(&["valgrind"]).pop() else { return };
-    for name in ["embedded.c", "misuse.c"] {
+    for name in ["embedded.c", "misuse.c", "filters.c"] {
         let program = Build::new(compiler, "c99").program(&[name]);
         let mut command = Command::new(valgrind);
         // It does not know AVX-512, and a forked child cannot free what its parent's threads hold.
@@ -137,8 +148,10 @@ fn valgrind_finds_nothing() {
 #[test]
 fn sanitizers_find_nothing() {
     let options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-    let programs =
-        [("gcc", "c99", ["embedded.c", "misuse.c"]), ("g++", "c++17", ["layer.cpp", "function.cpp"])];
+    let programs = [
+        ("gcc", "c99", ["embedded.c", "misuse.c", "filters.c"]),
+        ("g++", "c++17", ["layer.cpp", "function.cpp", "filter.cpp"]),
+    ];
     for (compiler, standard, sources) in programs {
         if installed(&[compiler]).is_empty() {
             continue;
@@ -155,6 +168,7 @@ fn the_cpp_layer_of_cpp17_and_later() {
         if !installed(&[compiler]).is_empty() {
             Build::new(compiler, layer).passes(&["layer.cpp"]);
             Build::new(compiler, function).passes(&["function.cpp"]);
+            Build::new(compiler, function).passes(&["filter.cpp"]);
         }
     }
     if let Some(&compiler) = installed(&["g++", "clang++"]).first() {
@@ -168,11 +182,13 @@ fn the_header_is_good_c_and_good_cpp() {
     for compiler in installed(&["gcc", "clang"]) {
         for standard in ["c99", "c11", "c17"] {
             Build::new(compiler, standard).program(&["embedded.c", "twice.c"]);
+            Build::new(compiler, standard).program(&["filters.c"]);
         }
     }
     for compiler in installed(&["g++", "clang++"]) {
         for standard in ["c++11", "c++14", "c++17", "c++20"] {
             Build::new(compiler, standard).program(&["embedded.c", "twice.c"]);
+            Build::new(compiler, standard).program(&["filters.c"]);
         }
     }
 }

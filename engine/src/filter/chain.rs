@@ -13,10 +13,11 @@ use super::residuals::Residuals;
 use super::rows::Outgoing;
 use super::spec::{Direction, FilterSpec, FilterSpecError, Stage};
 use super::streams::{StreamName, Streams};
-use super::user::{FilterRegistry, UserFilters};
+use super::user::{FilterRegistry, UserFilter, UserFilters};
 use super::wire::{Parcel, Wish};
 use crate::key_range::Key;
 use crate::message::Element;
+use crate::table::ValueType;
 
 /// The filters of one direction of one worker's requests. Make one per worker and direction (they remember what was
 /// held back and what was read last) and give it to each request by [`Options::filters`](crate::worker::Options).
@@ -25,6 +26,8 @@ pub struct Chain {
     direction: Direction,
     seed: u64,
     counters: Vec<Counter>,
+    /// Filters of the program's own that work on one type of values only.
+    value_types: Vec<(String, ValueType)>,
     state: Mutex<State>,
 }
 
@@ -78,17 +81,38 @@ impl Chain {
     /// As [`Chain::new`], with the program's own filters.
     ///
     /// # Errors
-    /// As [`Chain::new`], and [`FilterSpecError::User`] for a filter that is not registered or refuses its parameter.
+    /// As [`Chain::new`], and [`FilterSpecError::User`] for a filter that refuses its parameter, or is not registered (in a
+    /// chain for pulls the shards say that).
     pub fn with_users(
         spec: &ChainSpec,
         direction: Direction,
         seed: u64,
         registry: &FilterRegistry,
     ) -> Result<Arc<Chain>, FilterSpecError> {
+        // A pull's filters run at the shards; what is known of them here is only asked whether it fits.
+        Chain::made(spec, direction, seed, registry, direction == Direction::Push)
+    }
+
+    /// The chain that a shard applies to its answers: as [`Chain::with_users`], but here user filters must be there.
+    pub(crate) fn for_answers(
+        spec: &ChainSpec,
+        seed: u64,
+        registry: &FilterRegistry,
+    ) -> Result<Arc<Chain>, FilterSpecError> {
+        Chain::made(spec, Direction::Pull, seed, registry, true)
+    }
+
+    fn made(
+        spec: &ChainSpec,
+        direction: Direction,
+        seed: u64,
+        registry: &FilterRegistry,
+        needs_users: bool,
+    ) -> Result<Arc<Chain>, FilterSpecError> {
         spec.check(direction)?;
-        // A pull's filters run at the shards; here only their names are needed.
-        let users = registry.make_all(spec);
-        let users = if direction == Direction::Pull { users.unwrap_or_default() } else { users? };
+        let users = registry.make(spec, needs_users)?;
+        let only = |(name, user): (&String, &Box<dyn UserFilter>)| Some((name.clone(), user.value_type()?));
+        let value_types = users.iter().filter_map(only).collect();
         let sketch = |wanted: &dyn Fn(&FilterSpec) -> bool| spec.filters.iter().find(|&f| wanted(f)).cloned();
         let count_min = match sketch(&|filter| matches!(filter, FilterSpec::Frequency { .. })) {
             Some(FilterSpec::Frequency { sketch, .. }) => Some(CountMin::new(sketch)),
@@ -105,18 +129,9 @@ impl Chain {
             direction,
             seed,
             counters: spec.filters.iter().map(|_| Counter::default()).collect(),
+            value_types,
             state: Mutex::new(state),
         }))
-    }
-
-    /// The chain that a shard applies to its answers: as [`Chain::with_users`], but here user filters must be there.
-    pub(crate) fn for_answers(
-        spec: &ChainSpec,
-        seed: u64,
-        registry: &FilterRegistry,
-    ) -> Result<Arc<Chain>, FilterSpecError> {
-        registry.make_all(spec)?;
-        Chain::with_users(spec, Direction::Pull, seed, registry)
     }
 
     /// All three stages; `None` if they leave everything as it is.
@@ -125,10 +140,10 @@ impl Chain {
         out: &Outgoing<'_, V>,
         keys: &[u8],
         wish: Option<&Wish>,
-    ) -> Option<Parcel> {
-        let coded = self.code(out);
+    ) -> Result<Option<Parcel>, FilterSpecError> {
+        let coded = self.code(out)?;
         let rows = out.arrays.first().map_or(0, |array| array.len() / out.width);
-        self.pack(coded, out.arrays, rows, keys, wish)
+        Ok(self.pack(coded, out.arrays, rows, keys, wish))
     }
 
     /// The last stage of what the first two came to.
@@ -165,6 +180,16 @@ impl Chain {
         packer.add(plain_bytes, parcel.rest_bytes(keys), 0);
         packer.time(start);
         Some(parcel)
+    }
+
+    /// Whether its filters can work on values of the type with this code in messages.
+    pub(crate) fn check_values(&self, value_type: u8) -> Result<(), FilterSpecError> {
+        let unfit = self.value_types.iter().find(|&&(_, only)| only as u8 != value_type);
+        unfit.map_or(Ok(()), |(name, only)| {
+            let got = if value_type == f64::CODE { ValueType::F64 } else { ValueType::F32 };
+            let text = format!("it works on values of type {only:?} only, and the table's are {got:?}");
+            Err(FilterSpecError::User { name: name.clone(), text })
+        })
     }
 
     /// Counts an answer that no filter could shorten.

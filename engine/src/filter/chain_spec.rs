@@ -56,25 +56,34 @@ impl ChainSpec {
         }
     }
 
-    /// As [`ChainSpec::check`], and whether what the table does with a push allows it.
+    /// As [`ChainSpec::check`], and whether what the table does with a push allows it. Worker and shard ask the same of
+    /// every push.
     ///
     /// # Errors
     /// [`FilterSpecError::Chain`] with the reason.
     pub fn check_table(&self, direction: Direction, table: &TableSpec) -> Result<(), FilterSpecError> {
         self.check(direction)?;
-        let function = table.function.name.as_str();
-        let sums = !matches!(function, "assign" | "max" | "min");
-        let held_back = |filter: &&FilterSpec| !filter.is_lossless() && filter.stage() == Some(Stage::Rows);
-        if let (Direction::Push, false, Some(filter)) = (direction, sums, self.filters.iter().find(held_back))
-        {
-            let reason = format!(
-                "table {:?} does {function:?} with what arrives, and a row held back by {filter} arrives as 0; \
-                 it needs a function that adds",
-                table.name
-            );
-            return Err(FilterSpecError::Chain { chain: self.to_string(), direction, reason });
+        match direction {
+            Direction::Push => self.check_push(format_args!("{:?}", table.name), table.function.not_adding()),
+            Direction::Pull => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether a push to a table may pass this chain, whose function is `not_adding`, if that is known.
+    pub(crate) fn check_push(
+        &self,
+        table: fmt::Arguments<'_>,
+        not_adding: Option<&str>,
+    ) -> Result<(), FilterSpecError> {
+        let Some(function) = not_adding else { return Ok(()) };
+        let Some(filter) = self.filters.iter().find(|filter| filter.needs_sums()) else { return Ok(()) };
+        let reason = format!(
+            "table {table} does {function:?} with what is pushed, and a row left out by {filter} arrives as 0: \
+             push there without {}, or to a table whose function adds",
+            filter.name()
+        );
+        let (chain, direction) = (self.to_string(), Direction::Push);
+        Err(FilterSpecError::Chain { chain, direction, reason })
     }
 
     fn fault(&self, direction: Direction) -> Option<String> {

@@ -8,7 +8,7 @@ use keyrange_kernels::{presence, quantise};
 use super::admission::mix;
 use super::chain::Chain;
 use super::rows::{Outgoing, Work};
-use super::spec::{FilterSpec, Stage};
+use super::spec::{FilterSpec, FilterSpecError, Stage};
 use crate::message::Element;
 
 /// How values are written.
@@ -119,6 +119,8 @@ pub(crate) struct Coded {
     pub code: Code,
     pub has_bitmap: bool,
     pub is_delta: bool,
+    /// Rows that are not there are missing from a sum, or some are there for others.
+    pub is_partial: bool,
     /// Rows there are.
     pub rows: u32,
     /// Number of the answer within its stream, or 0.
@@ -132,15 +134,19 @@ impl Coded {
     pub fn plain<V: Element>(rows: usize, arrays: &[&[V]]) -> Coded {
         let mut body = Vec::with_capacity(arrays.iter().map(|array| size_of_val(*array)).sum());
         arrays.iter().for_each(|array| body.extend_from_slice(bytemuck::cast_slice(array)));
-        Coded { code: Code::Raw, has_bitmap: false, is_delta: false, rows: rows as u32, number: 0, body }
+        let (code, rows) = (Code::Raw, rows as u32);
+        Coded { code, has_bitmap: false, is_delta: false, is_partial: false, rows, number: 0, body }
     }
 }
 
 impl Chain {
     /// The first two stages; `None` if they leave everything as it is, so that it may as well go plain.
-    pub(crate) fn code<V: Element>(&self, out: &Outgoing<'_, V>) -> Option<Coded> {
+    ///
+    /// # Errors
+    /// What a filter of the program's own says against it.
+    pub(crate) fn code<V: Element>(&self, out: &Outgoing<'_, V>) -> Result<Option<Coded>, FilterSpecError> {
         let mut state = self.state();
-        let mut work = self.run_rows(out, &mut state);
+        let mut work = self.run_rows(out, &mut state)?;
         if work.count() == work.rows && !work.is_delta {
             work.present = None;
         }
@@ -153,7 +159,7 @@ impl Chain {
         }
         let touched = work.present.is_some() || work.is_changed() || out.stream.is_some();
         if code == Code::Raw && !touched && !self.remembers() {
-            return None;
+            return Ok(None);
         }
         let mut body = Vec::with_capacity(work.bytes());
         if let Some(bitmap) = &work.present {
@@ -169,7 +175,8 @@ impl Chain {
         }
         let number = out.stream.map_or(0, |(_, number, _)| number);
         let (has_bitmap, rows) = (work.present.is_some(), work.count() as u32);
-        Some(Coded { code, has_bitmap, is_delta: work.is_delta, rows, number, body })
+        let (is_delta, is_partial) = (work.is_delta, work.is_partial);
+        Ok(Some(Coded { code, has_bitmap, is_delta, is_partial, rows, number, body }))
     }
 }
 

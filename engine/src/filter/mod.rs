@@ -23,6 +23,8 @@
 //!   what was not sent is still held back ([`Chain::take_held_back`]).
 //! * An answer of a stream of pulls (`significant`) leaves rows out only where it follows its predecessor (`streams.rs`).
 //! * Arrays that are not finite travel uncoded through `fixed` and `q2.13`: a range with infinity has no steps.
+//! * A push that leaves out rows which are not zero (`significant`, `skip`, `frequency`, `bloom`, rows dropped by the user's
+//!   own) is for functions that add: worker and shard refuse it for any other ([`ServerFn::adds`](crate::update::ServerFn::adds)).
 //! * Nothing a peer sends can panic or grow memory beyond the largest frame; a request whose filters cannot be undone is
 //!   refused, an answer ends its task, and the link lives on.
 //!
@@ -31,7 +33,8 @@
 //! ```text
 //! header, 64 bytes    flags | FILTERED; all other fields as the undone frame has them
 //! 64 u8  code         0 values as they are, 1 f16, 2 bf16, 3 q2.13, 4 to 6 fixed point of 1 to 3 bytes
-//! 65 u8  flags        1 bitmap, 2 LZ4 block, 4 rows not there are as the stream's last answer left them, 8 wish
+//! 65 u8  flags        1 bitmap, 2 LZ4 block, 4 rows not there are as the stream's last answer left them, 8 wish,
+//!                     16 pushes: rows not there are missing from a sum and not zero, or some are there for others
 //! 66 u16 wish_bytes   of the wish
 //! 68 u32 rows         rows there are
 //! 72 u32 plain_bytes  of keys, bitmap and arrays together, before the block

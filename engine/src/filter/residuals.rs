@@ -33,7 +33,10 @@ impl Residuals {
 
     /// Takes all rows of `table`, by part, in the order of keys; rows that are all zero are left out.
     pub fn take<V: Element>(&mut self, table: u16) -> (Vec<Key>, Vec<Vec<V>>) {
-        let Some(mut rows) = self.tables.remove(&table) else { return Default::default() };
+        // (Asked for in another type they stay.)
+        let is_of_type = |rows: &Rows| rows.values.value_type() == V::CODE;
+        let rows = self.tables.extract_if(|&of, rows| of == table && is_of_type(rows)).next();
+        let Some((_, mut rows)) = rows else { return Default::default() };
         let (parts, width) = (rows.parts, rows.width);
         let Some(values) = V::vec_of(&mut rows.values) else { return Default::default() };
         let row = |place: u32| &values[place as usize * parts * width..][..parts * width];

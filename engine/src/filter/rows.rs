@@ -8,7 +8,7 @@ use keyrange_kernels::random::{Seed, gaussian};
 
 use super::admission::mix;
 use super::chain::{Chain, State};
-use super::spec::{Direction, FilterSpec, Stage};
+use super::spec::{Direction, FilterSpec, FilterSpecError, Stage};
 use super::streams::StreamName;
 use super::user::{PartView, RowView};
 use crate::key_range::Key;
@@ -58,13 +58,15 @@ pub(super) struct Work<'a, V: Element> {
     pub present: Option<Vec<u64>>,
     /// Rows that are not there are as the stream's last answer left them.
     pub is_delta: bool,
+    /// Of a push: rows that are not there are missing from a sum, not zero; or some are there for others.
+    pub is_partial: bool,
 }
 
 impl<'a, V: Element> Work<'a, V> {
     pub fn new(out: &Outgoing<'a, V>) -> Work<'a, V> {
         let rows = out.arrays.first().map_or(0, |array| array.len() / out.width);
         let arrays = out.arrays.iter().map(|&array| Cow::Borrowed(array)).collect();
-        Work { arrays, width: out.width, rows, present: None, is_delta: false }
+        Work { arrays, width: out.width, rows, present: None, is_delta: false, is_partial: false }
     }
 
     /// Rows that are there.
@@ -187,12 +189,14 @@ impl<'a, V: Element> Work<'a, V> {
         self.retain(|row, _| admit(keys.get(row)));
     }
 
-    fn user(&mut self, out: &Outgoing<'a, V>, filter: &mut dyn super::UserFilter) {
+    fn user(&mut self, out: &Outgoing<'a, V>, filter: &mut dyn super::UserFilter) -> Result<(), String> {
         let mut bitmap = std::mem::take(self.bitmap());
         let parts = self.arrays.iter_mut().map(|array| PartView::of(array.to_mut())).collect();
         let (keys, width, time) = (out.keys, self.width, out.time);
-        filter.rows(&mut RowView { keys, width, time, table: out.table, parts, present: &mut bitmap });
+        let rows = &mut RowView { keys, width, time, table: out.table, parts, present: &mut bitmap };
+        filter.rows(rows)?;
         self.present = Some(bitmap);
+        Ok(())
     }
 }
 
@@ -213,14 +217,22 @@ pub(super) fn all(rows: usize) -> Vec<u64> {
 
 impl Chain {
     /// Runs the filters that work on rows, in order.
-    pub(super) fn run_rows<'a, V: Element>(&self, out: &Outgoing<'a, V>, state: &mut State) -> Work<'a, V> {
-        let mut work = Work::new(out);
+    ///
+    /// # Errors
+    /// What a filter of the program's own says against it.
+    pub(super) fn run_rows<'a, V: Element>(
+        &self,
+        out: &Outgoing<'a, V>,
+        state: &mut State,
+    ) -> Result<Work<'a, V>, FilterSpecError> {
+        let (mut work, is_push) = (Work::new(out), self.direction() == Direction::Push);
         for (at, filter) in self.spec().filters.iter().enumerate() {
             if filter.stage() != Some(Stage::Rows) || work.rows == 0 {
                 continue;
             }
             let (start, rows, bytes) = (Instant::now(), work.count(), work.bytes());
             let seed = mix(out.seed ^ (at as u64) << 56);
+            work.is_partial |= is_push && filter.needs_sums();
             match filter {
                 FilterSpec::Zeros => work.zeros(),
                 FilterSpec::Skip { probability } => work.skip(*probability, Seed::new(seed)),
@@ -244,7 +256,9 @@ impl Chain {
                 }
                 FilterSpec::User { name, .. } => {
                     if let Some(filter) = state.users.get_mut(name) {
-                        work.user(out, filter.as_mut());
+                        let refused = |text| FilterSpecError::User { name: name.clone(), text };
+                        work.user(out, filter.as_mut()).map_err(refused)?;
+                        work.is_partial |= is_push && work.count() < rows;
                     }
                 }
                 _ => {}
@@ -253,6 +267,6 @@ impl Chain {
             counter.add(bytes, work.bytes(), rows - work.count());
             counter.time(start);
         }
-        work
+        Ok(work)
     }
 }

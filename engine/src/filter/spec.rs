@@ -157,6 +157,13 @@ impl FilterSpec {
         matches!(self, FilterSpec::KeyCache | FilterSpec::Zeros | FilterSpec::Lz4)
     }
 
+    /// Whether what it leaves out of a push is meant to be missing from a sum, or comes with later rows: for functions
+    /// that add. A filter of the program's own is for them where it drops rows, which shows when it runs.
+    pub fn needs_sums(&self) -> bool {
+        use FilterSpec::*;
+        matches!(self, Significant { .. } | Skip { .. } | Frequency { .. } | Bloom { .. })
+    }
+
     /// The name, without parameters.
     pub fn name(&self) -> &str {
         match self {

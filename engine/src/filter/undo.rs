@@ -12,7 +12,7 @@ use super::pack::unpack;
 use super::rows::all;
 use super::spec::{FilterSpec, FilterSpecError, Stage};
 use super::streams::StreamName;
-use super::wire::{BITMAP, DELTA, DESCRIPTOR_BYTES, Descriptor, PACKED, WISH, Wish};
+use super::wire::{BITMAP, DELTA, DESCRIPTOR_BYTES, Descriptor, PACKED, PARTIAL, WISH, Wish};
 use crate::message::{
     Element, Flags, Frame, HEADER_BYTES, Header, Layout, body_part, compose_header, value_bytes,
 };
@@ -94,7 +94,16 @@ pub(crate) struct Context<'a> {
     pub pull: Option<(&'a Chain, StreamName)>,
 }
 
-/// Undoes `frame` into `scratch`; returns what it asks of the answer.
+/// What a frame says beside keys and values.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Undone {
+    /// What it asks of the answer.
+    pub wish: Option<Wish>,
+    /// Whether rows that were left out, now zero, are missing from a sum: the push is for functions that add.
+    pub is_partial: bool,
+}
+
+/// Undoes `frame` into `scratch`.
 ///
 /// # Errors
 /// What is wrong with it; never panics, and needs no more memory than the undone frame, which is bounded.
@@ -102,7 +111,7 @@ pub(crate) fn undo(
     frame: &Frame<'_>,
     context: &Context<'_>,
     scratch: &mut Scratch,
-) -> Result<Option<Wish>, FilterError> {
+) -> Result<Undone, FilterError> {
     match value_bytes(frame.header.value_type) {
         Some(4) => undo_typed::<f32>(frame, context, scratch),
         Some(_) => undo_typed::<f64>(frame, context, scratch),
@@ -114,7 +123,7 @@ fn undo_typed<V: Element>(
     frame: &Frame<'_>,
     context: &Context<'_>,
     scratch: &mut Scratch,
-) -> Result<Option<Wish>, FilterError> {
+) -> Result<Undone, FilterError> {
     let start = Instant::now();
     let header = Header { flags: frame.header.flags & !Flags::FILTERED, ..frame.header };
     let body = frame.payload();
@@ -143,7 +152,7 @@ fn undo_typed<V: Element>(
     if let Some((chain, name)) = context.pull {
         chain.note_answer::<V>(name, &descriptor, &coded, rest.len(), &scratch.frame, start);
     }
-    Ok(wish)
+    Ok(Undone { wish, is_partial: descriptor.flags & PARTIAL != 0 })
 }
 
 /// The sizes of a filtered frame, checked against each other.
@@ -171,10 +180,11 @@ impl Coding {
         let (flags, count) = (descriptor.flags, header.key_count);
         let has_bitmap = flags & BITMAP != 0;
         let is_answer = context.pull.is_some() && header.parts == 1;
-        let strange = flags & !(BITMAP | PACKED | DELTA | WISH) != 0
+        let strange = flags & !(BITMAP | PACKED | DELTA | WISH | PARTIAL) != 0
             || (flags & DELTA != 0 && !(is_answer && has_bitmap))
             || (flags & WISH == 0) != (descriptor.wish_bytes == 0)
-            || (has_bitmap && header.parts == 0);
+            || (flags & PARTIAL != 0 && context.pull.is_some())
+            || (flags & (BITMAP | PARTIAL) != 0 && header.parts == 0);
         if strange {
             return Err(FilterError::Unknown { got });
         }

@@ -7,6 +7,7 @@ use super::rows::RowKeys;
 use super::spec::{FilterSpec, FilterSpecError};
 use crate::key_range::Key;
 use crate::message::Element;
+use crate::table::ValueType;
 
 /// The values of one part, by type.
 #[derive(Debug)]
@@ -77,7 +78,8 @@ impl<'a> RowView<'a> {
         row < self.rows() && self.present[row / 64] >> (row % 64) & 1 == 1
     }
 
-    /// Leaves a row out: a push adds nothing for it, a pull reads it as 0.
+    /// Leaves a row out: a push adds nothing for it (and is refused by a table whose function does not add), a pull
+    /// reads it as 0.
     pub fn drop_row(&mut self, row: usize) {
         if row < self.rows() {
             self.present[row / 64] &= !(1 << (row % 64));
@@ -95,13 +97,14 @@ impl<'a> RowView<'a> {
 /// struct Clip(f64);
 ///
 /// impl UserFilter for Clip {
-///     fn rows(&mut self, rows: &mut RowView<'_>) {
+///     fn rows(&mut self, rows: &mut RowView<'_>) -> Result<(), String> {
 ///         for part in rows.parts() {
 ///             match part {
 ///                 PartView::F32(values) => values.iter_mut().for_each(|x| *x = x.min(self.0 as f32)),
 ///                 PartView::F64(values) => values.iter_mut().for_each(|x| *x = x.min(self.0)),
 ///             }
 ///         }
+///         Ok(())
 ///     }
 /// }
 ///
@@ -109,8 +112,17 @@ impl<'a> RowView<'a> {
 /// filters.register("clip", |limit| Ok(Box::new(Clip(limit.parse().map_err(|_| "expected a number")?))));
 /// ```
 pub trait UserFilter: Send {
+    /// The only type of values it works on, if there is one: a request for a table of the other type is refused.
+    fn value_type(&self) -> Option<ValueType> {
+        None
+    }
+
     /// Changes the values of a message, or drops rows. Called once per message, on the thread that sends it.
-    fn rows(&mut self, rows: &mut RowView<'_>);
+    ///
+    /// # Errors
+    /// Why the request fails: a push is not sent, a pull gets this for an answer. (A large request is several messages,
+    /// and what filters before this one remember of the message they go on remembering.)
+    fn rows(&mut self, rows: &mut RowView<'_>) -> Result<(), String>;
 }
 
 type Maker = Box<dyn Fn(&str) -> Result<Box<dyn UserFilter>, String> + Send + Sync>;
@@ -133,19 +145,23 @@ impl FilterRegistry {
         self.makers.insert(name.to_owned(), Box::new(make));
     }
 
-    /// The user filters of a chain, by name.
-    pub(super) fn make_all(&self, spec: &ChainSpec) -> Result<UserFilters, FilterSpecError> {
+    /// The user filters of a chain, by name; without those that are not registered, unless `all` are needed.
+    pub(super) fn make(&self, spec: &ChainSpec, all: bool) -> Result<UserFilters, FilterSpecError> {
         let mut made = UserFilters::new();
         for filter in &spec.filters {
             let FilterSpec::User { name, parameter } = filter else { continue };
-            let make = self.makers.get(name).ok_or_else(|| {
-                let known = self.makers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let text = format!("no filter of this name is registered here (there are: {known})");
-                FilterSpecError::User { name: name.clone(), text }
-            })?;
-            let filter =
-                make(parameter).map_err(|text| FilterSpecError::User { name: name.clone(), text })?;
-            made.insert(name.clone(), filter);
+            let wrong = |text| FilterSpecError::User { name: name.clone(), text };
+            match self.makers.get(name) {
+                Some(make) => drop(made.insert(name.clone(), make(parameter).map_err(wrong)?)),
+                None if all => {
+                    let known = self.makers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    let there = if known.is_empty() { "none" } else { &known };
+                    return Err(wrong(format!(
+                        "no filter of this name is registered here (there are: {there})"
+                    )));
+                }
+                None => {}
+            }
         }
         Ok(made)
     }

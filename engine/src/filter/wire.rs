@@ -26,6 +26,7 @@ pub(super) const BITMAP: u8 = 1;
 pub(super) const PACKED: u8 = 2;
 pub(super) const DELTA: u8 = 4;
 pub(super) const WISH: u8 = 8;
+pub(super) const PARTIAL: u8 = 16;
 
 /// What a request asks of its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +74,8 @@ impl Parcel {
         let flags = flag(coded.has_bitmap, BITMAP)
             | flag(packed.is_some(), PACKED)
             | flag(coded.is_delta, DELTA)
-            | flag(wish.is_some(), WISH);
+            | flag(wish.is_some(), WISH)
+            | flag(coded.is_partial, PARTIAL);
         let wish_bytes = wish.map_or(0, |wish| WISH_BYTES + wish.chain.len());
         let plain_bytes = (keys.len() + coded.body.len()) as u32;
         let mut front = Vec::with_capacity(DESCRIPTOR_BYTES + wish_bytes);

@@ -198,7 +198,8 @@ pub enum RefusalCode {
     Limit = 7,
     /// Refused before; this is the answer to a repetition.
     Repeated = 8,
-    /// The request's filters cannot be undone, or the chain wanted for the answer is none.
+    /// The request's filters cannot be undone or do not fit the table, the chain wanted for the answer is none, or a filter of
+    /// the program's own said no to the answer.
     Filter = 9,
     /// A node that it follows was refused.
     Dependency = 10,

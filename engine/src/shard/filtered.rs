@@ -10,14 +10,14 @@ use super::replies::{Sender, write_rows};
 use super::requests::{Refusal, Stop};
 use super::tables::TableSlot;
 use crate::filter::{
-    Chain, ChainSpec, Context, FilterError, FilterRegistry, Outgoing, RowKeys, Scratch, Wish,
-    plain_bytes_max, undo,
+    Chain, ChainSpec, Context, FilterError, FilterRegistry, FilterSpecError, Outgoing, RowKeys, Scratch,
+    TEXT_BYTES_MAX, Wish, plain_bytes_max, undo,
 };
 use crate::key_range::Key;
-use crate::message::{Element, Flags, Frame, Header, RefusalCode, compose_bytes};
+use crate::message::{Element, Flags, Frame, Header, Kind, RefusalCode, compose_bytes};
 use crate::session::{Outbox, OutboxError, PeerId, Verdict};
 use crate::shard::buffers::Buffer;
-use crate::table::ValueType;
+use crate::table::{TableSpec, ValueType};
 use crate::worker::PeerFault;
 
 /// Chains remembered per worker, each with the streams it keeps: with more in use, answers are only longer.
@@ -39,12 +39,25 @@ pub(super) struct Ready {
     pub bytes: Vec<u8>,
 }
 
+impl Ready {
+    /// A filter said no to the answer with this header.
+    fn refused(header: &Header, error: &FilterSpecError) -> Ready {
+        let (epoch, sender, sequence) = (header.epoch, header.sender, header.sequence);
+        let aux = RefusalCode::Filter as u32;
+        let header = Header { epoch, sender, sequence, aux, ..Header::new(Kind::Refused) };
+        let mut text = format!("the filters of the answer: {error}").into_bytes();
+        text.truncate(TEXT_BYTES_MAX);
+        Ready { header, bytes: text }
+    }
+}
+
 impl ReplyFilters {
     /// Notes what the answer to `sequence` is to go through. Of numbers further back than `window` nobody waits any more.
     fn wish(
         &mut self,
         sequence: u64,
         wish: Wish,
+        value_type: ValueType,
         window: u64,
         users: &FilterRegistry,
     ) -> Result<(), FilterError> {
@@ -61,6 +74,7 @@ impl ReplyFilters {
                 chain
             }
         };
+        chain.check_values(value_type as u8)?;
         if self.wishes.len() as u64 > 2 * window {
             self.wishes.retain(|&of, _| of + window > sequence);
         }
@@ -121,10 +135,26 @@ impl ReplyFilters {
             stream,
         };
         let key_bytes: &[u8] = bytemuck::cast_slice(keys);
-        let parcel = chain.parcel(&out, key_bytes, None)?;
+        let parcel = match chain.parcel(&out, key_bytes, None) {
+            Ok(parcel) => parcel?,
+            Err(error) => return Some(Ready::refused(header, &error)),
+        };
         let mut bytes = vec![0; parcel.bytes(key_bytes)];
         parcel.write(key_bytes, &mut bytes);
         Some(Ready { header: Header { flags: header.flags | Flags::FILTERED, ..*header }, bytes })
+    }
+}
+
+impl Refusal {
+    /// A push leaves rows out, and the table's function would take them for zeros.
+    fn partial(table: &TableSpec) -> Refusal {
+        let (name, function) = (&table.name, &table.function.name);
+        let text = format!(
+            "table {name:?} does {function:?} with what is pushed, and rows that the filters of this push left out \
+             would arrive as 0: push there without significant, skip, frequency, bloom and filters of your own that \
+             drop rows, or to a table whose function adds"
+        );
+        Refusal::new(RefusalCode::Filter, text)
     }
 }
 
@@ -160,20 +190,22 @@ impl ShardCore {
 
     fn undo(&mut self, from: PeerId, frame: &Frame<'_>, scratch: &mut Scratch) -> Result<(), Refusal> {
         let (table, sequence) = (frame.header.table, frame.header.sequence);
+        let frame_bytes_max = self.config.frame_bytes_max;
         let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
-        let context = Context {
-            width: slot.spec.width as usize,
-            frame_bytes_max: self.config.frame_bytes_max,
-            pull: None,
-        };
+        let context = Context { width: slot.spec.width as usize, frame_bytes_max, pull: None };
         let wrong = |error: FilterError| {
             let text = format!("the filters of worker {}'s request: {error}", from.0);
             Refusal::new(RefusalCode::Filter, text)
         };
-        let wish = undo(frame, &context, scratch).map_err(wrong)?;
-        if let (Some(wish), Some(Some(session))) = (wish, self.sessions.get_mut(from.0 as usize)) {
+        let undone = undo(frame, &context, scratch).map_err(wrong)?;
+        if undone.is_partial && !slot.table.adds() {
+            return Err(Refusal::partial(&slot.spec));
+        }
+        let value_type = slot.spec.value_type;
+        if let (Some(wish), Some(Some(session))) = (undone.wish, self.sessions.get_mut(from.0 as usize)) {
             let window = session.received.window();
-            session.filters.wish(sequence, wish, window, &self.registry.filters).map_err(wrong)?;
+            let users = &self.registry.filters;
+            session.filters.wish(sequence, wish, value_type, window, users).map_err(wrong)?;
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ pub(super) struct Actor {
 }
 
 pub(super) fn handle(id: u16, aggregation: Aggregation) -> TableHandle {
-    TableHandle { id, width: 1, value_type: 2, aggregation }
+    TableHandle { id, width: 1, value_type: 2, aggregation, not_adding: None }
 }
 
 impl Actor {

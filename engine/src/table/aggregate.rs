@@ -91,6 +91,11 @@ impl<V: Value> Table<V> {
         self.function.combine()
     }
 
+    /// Whether the table's function takes a row that a filter left out for zeros.
+    pub fn adds(&self) -> bool {
+        self.function.adds()
+    }
+
     /// All contributions have the same rows.
     fn apply_aligned(&mut self, given: &[Contribution<'_, V>]) -> Result<(), TableError> {
         let at = &given[0].at.at;

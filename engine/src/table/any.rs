@@ -58,6 +58,11 @@ impl AnyTable {
         each!(self, table => table.push_parts())
     }
 
+    /// See [`Table::adds`].
+    pub fn adds(&self) -> bool {
+        each!(self, table => table.adds())
+    }
+
     /// See [`Table::resolve`].
     ///
     /// # Errors

@@ -96,6 +96,12 @@ impl FunctionSpec {
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), params: serde_json::Value::Null }
     }
+
+    /// The name, if it is that of a built-in function for which a row that is not pushed is no row of zeros. What a shard
+    /// goes by is [`ServerFn::adds`](crate::update::ServerFn::adds) of the function itself.
+    pub fn not_adding(&self) -> Option<&'static str> {
+        ["assign", "max", "min"].into_iter().find(|name| *name == self.name)
+    }
 }
 
 /// Everything needed to create a table on a shard.

@@ -82,6 +82,15 @@ pub trait ServerFn<V: Value>: Send {
         V::ZERO
     }
 
+    /// Whether a row that a filter left out of a push may be taken for zeros. A shard refuses such a push otherwise.
+    fn adds(&self) -> bool {
+        match self.combine() {
+            Combine::Sum => true,
+            Combine::Each => false,
+            Combine::Fold => (0..self.push_parts()).all(|part| self.neutral(part) == V::ZERO),
+        }
+    }
+
     /// Folds one worker's `parts` into what the workers before it came to: `sums[p]` and `parts[p]` have the same length.
     /// Only called with [`Combine::Fold`].
     ///

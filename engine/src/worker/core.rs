@@ -320,7 +320,7 @@ impl WorkerCore {
 
 /// For requests that are about no table.
 pub(super) const NO_TABLE: TableHandle =
-    TableHandle { id: 0, width: 0, value_type: 0, aggregation: Aggregation::Immediate };
+    TableHandle { id: 0, width: 0, value_type: 0, aggregation: Aggregation::Immediate, not_adding: None };
 
 pub(super) fn sources<A: PushArray>(parts: Vec<A>) -> Vec<Source> {
     parts.into_iter().map(|part| part.into_part().0).collect()

@@ -3,11 +3,11 @@
 use super::arrays::Source;
 use super::core::WorkerCore;
 use super::pieces::{Body, Piece, PieceKeys, What};
-use super::request::{Keys, PeerFault, SubmitError, TaskError, TaskId};
+use super::request::{Keys, PeerFault, SubmitError, TableHandle, TaskError, TaskId};
 use super::send::send_keys;
 use crate::filter::{
-    Chain, Coded, Context, Direction, FilterError, Outgoing, Parcel, RowKeys, Scratch, StreamName,
-    TEXT_BYTES_MAX, Wish, undo,
+    Chain, Coded, Context, Direction, FilterError, FilterSpecError, Outgoing, Parcel, RowKeys, Scratch,
+    StreamName, TEXT_BYTES_MAX, Wish, undo,
 };
 use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
 use crate::session::{Outbox, OutboxError, PeerId};
@@ -58,6 +58,15 @@ impl Body {
                     text.len()
                 ));
             }
+        }
+        let fits = |chain: &Chain| chain.check_values(self.table.value_type);
+        let pushes = self.push_chain().map(|chain| {
+            let TableHandle { id, not_adding, .. } = self.table;
+            fits(chain).and_then(|()| chain.spec().check_push(format_args!("{id}"), not_adding))
+        });
+        let pulls = self.pull_chain().map(fits);
+        if let Some(Err(error)) = [pushes, pulls].into_iter().flatten().find(Result::is_err) {
+            return wrong(error.to_string());
         }
         let existing = matches!(self.what, What::Keys(Keys::Existing(_)));
         match self.pull_chain().filter(|chain| existing && chain.spec().threshold().is_some()) {
@@ -117,7 +126,8 @@ impl WorkerCore {
         body.count_keys(&body.pieces[index as usize], is_cached);
     }
 
-    /// As [`WorkerCore::send_piece`], for pieces of filtered tasks. Says how many bytes went, and how many of them were keys.
+    /// As [`WorkerCore::send_piece`], for pieces of filtered tasks. Says how many bytes went, and how many of them were
+    /// keys; `None` if a filter said no, which has ended the task.
     pub(super) fn send_filtered(
         &mut self,
         id: TaskId,
@@ -125,7 +135,7 @@ impl WorkerCore {
         header: Header,
         cached: Option<u128>,
         out: &mut dyn Outbox,
-    ) -> Result<(usize, usize), OutboxError> {
+    ) -> Result<Option<(usize, usize)>, OutboxError> {
         if header.value_type == f64::CODE {
             self.send_filtered_as::<f64>(id, index, header, cached, out)
         } else {
@@ -140,9 +150,9 @@ impl WorkerCore {
         mut header: Header,
         cached: Option<u128>,
         out: &mut dyn Outbox,
-    ) -> Result<(usize, usize), OutboxError> {
+    ) -> Result<Option<(usize, usize)>, OutboxError> {
         let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_deref_mut()) else {
-            return Ok((0, 0));
+            return Ok(None);
         };
         // What was coded before and found no room, or may be asked for again: filters that remember code only once.
         let kept = body.coded.iter().position(|(piece, _)| *piece == index);
@@ -164,28 +174,28 @@ impl WorkerCore {
             _ => &[],
         };
         let wish = wish_of(body, piece);
-        let parcel = body.push_chain().filter(|_| !rows.is_empty()).and_then(|chain| {
-            let coded = coded.or_else(|| {
-                chain.code(&Outgoing {
-                    table: header.table,
-                    time: header.time,
-                    width,
-                    keys: if keys.is_empty() { RowKeys::From(header.first) } else { RowKeys::List(keys) },
-                    arrays,
-                    seed: chain.request_seed(
-                        chain.seed() ^ u64::from(piece.shard),
-                        header.sender,
-                        header.sequence,
-                    ),
-                    stream: None,
-                })
-            });
-            chain.pack(coded, arrays, rows.len(), key_bytes, wish.as_ref())
+        let parcel = body.push_chain().filter(|_| !rows.is_empty()).map(|chain| {
+            let code = || {
+                let keys = if keys.is_empty() { RowKeys::From(header.first) } else { RowKeys::List(keys) };
+                let seed = chain.seed() ^ u64::from(piece.shard);
+                let seed = chain.request_seed(seed, header.sender, header.sequence);
+                let (table, time) = (header.table, header.time);
+                chain.code(&Outgoing { table, time, width, keys, arrays, seed, stream: None })
+            };
+            let coded = coded.map_or_else(code, |coded| Ok(Some(coded)))?;
+            Ok(chain.pack(coded, arrays, rows.len(), key_bytes, wish.as_ref()))
         });
+        let parcel: Option<Parcel> = match parcel.transpose() {
+            Ok(parcel) => parcel.flatten(),
+            Err(error) => {
+                self.refused_by_filter(id, &error);
+                return Ok(None);
+            }
+        };
         let plain = || Parcel::new(Coded::plain(rows.len(), arrays), key_bytes, wish.as_ref(), None);
         let Some(parcel) = parcel.or_else(|| wish.is_some().then(plain)) else {
             let layout = send_keys(out, peer, header, body, piece, cached)?;
-            return Ok((layout.frame_bytes, layout.key_bytes));
+            return Ok(Some((layout.frame_bytes, layout.key_bytes)));
         };
         header.flags |= Flags::FILTERED | if cached.is_some() { Flags::KEYS_CACHED } else { 0 };
         let frame_bytes = HEADER_BYTES + parcel.bytes(key_bytes);
@@ -204,7 +214,12 @@ impl WorkerCore {
         {
             body.coded.push((index, parcel.into_coded()));
         }
-        sent.map(|()| (frame_bytes, key_len))
+        sent.map(|()| Some((frame_bytes, key_len)))
+    }
+
+    #[cold]
+    fn refused_by_filter(&mut self, id: TaskId, error: &FilterSpecError) {
+        self.end(id, Err(TaskError::PushFilter { text: error.to_string() }));
     }
 
     /// Takes in values that went through the filters the request named.

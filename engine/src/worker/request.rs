@@ -38,6 +38,8 @@ pub struct TableHandle {
     pub value_type: u8,
     /// When pushes are applied.
     pub aggregation: Aggregation,
+    /// The name of its function, if that is known not to add what is pushed: see [`FunctionSpec::not_adding`](crate::table::FunctionSpec::not_adding).
+    pub not_adding: Option<&'static str>,
 }
 
 impl From<&TableSpec> for TableHandle {
@@ -47,6 +49,7 @@ impl From<&TableSpec> for TableHandle {
             width: spec.width,
             value_type: spec.value_type as u8,
             aggregation: spec.aggregation,
+            not_adding: spec.function.not_adding(),
         }
     }
 }
@@ -173,6 +176,12 @@ pub enum TaskError {
         /// Index of the shard.
         shard: u32,
         /// The filter, what was expected and what came.
+        text: String,
+    },
+    /// A filter of the program's own said no to values that were to be pushed.
+    #[error("the filters of the push: {text}")]
+    PushFilter {
+        /// The filter, and what it said.
         text: String,
     },
     /// A task it was to follow failed.

@@ -237,12 +237,13 @@ impl WorkerCore {
                 let may_name = !whole && !body.filters.whole_keys;
                 let known = |signature: &u128| may_name && self.sessions[shard].knows(table, *signature);
                 let cached = cacheable.filter(known);
-                let (frame_bytes, key_bytes) = if body.is_filtered() {
+                let sent = if body.is_filtered() {
                     self.send_filtered(id, index, header, cached, out)?
                 } else {
                     let layout = send_keys(out, peer, header, body, piece, cached)?;
-                    (layout.frame_bytes, layout.key_bytes)
+                    Some((layout.frame_bytes, layout.key_bytes))
                 };
+                let Some((frame_bytes, key_bytes)) = sent else { return Ok(false) };
                 self.traffic.sent(table, frame_bytes, key_bytes);
                 if counts {
                     self.count_keys(id, index, cached.is_some());

@@ -23,7 +23,7 @@ const CODES: [(usize, usize); 7] = [(4, 0), (2, 0), (2, 0), (2, 0), (1, 16), (2,
 /// bytes choose.
 fn frame(kind: Kind, data: &[u8], sequence: u64) -> FrameBytes {
     let parts: u8 = if kind == Kind::Pull { 0 } else { 1 };
-    let (code, flags, rows) = (data[0] % 7, data[1] & 15, u32::from(data[2]) % (KEYS + 1));
+    let (code, flags, rows) = (data[0] % 7, data[1] & 31, u32::from(data[2]) % (KEYS + 1));
     let has_bitmap = flags & 1 != 0;
     let rows = if has_bitmap { rows } else { KEYS };
     let (bytes, front) = CODES[usize::from(code)];
@@ -79,7 +79,7 @@ pub fn attack(data: &[u8]) {
         value_type: ValueType::F32,
         width: 1,
         store: StoreKind::Sparse,
-        function: FunctionSpec::named("add"),
+        function: FunctionSpec::named(["add", "assign"][usize::from(data[6] & 1)]),
         aggregation: Default::default(),
     };
     let config = ShardConfig { frame_bytes_max: 4096, ..ShardConfig::new(0, KeyRange::ALL, 2) };
@@ -91,6 +91,14 @@ pub fn attack(data: &[u8]) {
         shard.handle(PeerId(1), frame(kind, data, sequence).bytes(), &mut down).expect("the link lives");
         shard.flush(&mut down);
     }
+    // Whatever else it is: a push said to leave rows out does not pass a table that does not add.
+    let is_partial = frame(Kind::Push, data, 1).bytes().get(65).is_some_and(|flags| flags & 16 != 0);
+    let refused = shard.stats().refused;
+    assert!(
+        refused > 0 || !is_partial || spec.function.name == "add",
+        "a partial push to {:?}",
+        spec.function
+    );
     let map = Arc::new(RangeMap::even(1, KeyRange::ALL, 1).expect("one shard"));
     let mut worker = WorkerCore::new(WorkerConfig::new(0), map);
     let chain = "significant:1,zeros,f16,lz4".parse().expect("a chain");

@@ -344,13 +344,14 @@ fn a19_what_was_coded_once_is_sent_again_as_it_was() {
 struct Halve;
 
 impl UserFilter for Halve {
-    fn rows(&mut self, rows: &mut RowView<'_>) {
+    fn rows(&mut self, rows: &mut RowView<'_>) -> Result<(), String> {
         for part in rows.parts() {
             if let PartView::F32(values) = part {
                 values.iter_mut().for_each(|x| *x /= 2.0);
             }
         }
         (0..rows.rows()).filter(|row| row % 4 == 0).for_each(|row| rows.drop_row(row));
+        Ok(())
     }
 }
 

@@ -104,7 +104,7 @@ static void alone(kr_worker *worker)
     const void *parts[1] = {ones};
     float got[5] = {9, 9, 9, 9, 9};
     kr_select which = {NULL, 0, 0}, range = {NULL, 1, 5}, all = {NULL, 0, UINT64_MAX};
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0, NULL, NULL};
     kr_task task, second;
     int calls = 0;
     OK(kr_keys_new(keys, 3, &which.list));
@@ -245,7 +245,7 @@ static void aggregated(kr_worker *worker, uint32_t rank)
     float values[2] = {5, 9}, got[2];
     const void *parts[1];
     kr_select range = {NULL, 0, 1};
-    kr_options options = {sizeof(kr_options), 1, NULL, 0, 0, 0, NULL, NULL, 0};
+    kr_options options = {sizeof(kr_options), 1, NULL, 0, 0, 0, NULL, NULL, 0, NULL, NULL};
     kr_task task;
     parts[0] = values;
     values[rank] += 100;
@@ -288,7 +288,7 @@ static void *work(void *rank)
 {
     kr_worker *worker;
     kr_worker_info info = {sizeof(kr_worker_info), 0, 0, 0, 0, 0, 0};
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0, NULL, NULL};
     kr_select range = {NULL, 0, KEYS - 1};
     float pushed[KEYS], got[KEYS];
     const void *parts[1];

@@ -17,7 +17,7 @@ int main(void)
 {
     static kr_cluster *cluster;
     static kr_worker *worker;
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, jumps, NULL, 0};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, jumps, NULL, 0, NULL, NULL};
     kr_job job;
     kr_table_spec spec;
     kr_table table;

@@ -65,7 +65,7 @@ int main(void)
     kr_keys *list, *other = NULL;
     kr_table_spec spec;
     kr_table strange;
-    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0, NULL, NULL};
     const uint64_t keys[3] = {3, 1, 2};
     float values[3] = {1, 2, 3};
     double doubles[3];

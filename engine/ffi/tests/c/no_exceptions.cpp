@@ -15,6 +15,16 @@ struct keep_last : kr::server_function<float> {
     }
 };
 
+// Asked for an array that is not there, a view is empty.
+struct halve : kr::filter {
+    explicit halve(const std::string &) {}
+    void apply(kr::row_view &rows) override
+    {
+        if (rows.part<double>().size() == 0 && rows.part<float>(1).size() == 0)
+            rows.each([](auto &value) { value /= 2; });
+    }
+};
+
 static int fail(const std::string &why)
 {
     std::fprintf(stderr, "%s\n", why.c_str());
@@ -29,6 +39,8 @@ int main()
     kr::functions mine = std::move(functions).value();
     if (!mine.add<keep_last>("keep_last"))
         return fail("add");
+    if (!mine.add_filter<halve>("halve") || mine.add_filter<halve>("halve"))
+        return fail("add_filter");
     kr::result<kr::cluster> started = kr::cluster::start(kr::job(1, 1), mine.raw());
     if (!started)
         return fail(started.message());
@@ -46,6 +58,11 @@ int main()
     kr::outcome end = std::move(task).value().wait();
     if (!end || got != values)
         return fail(end.message());
+    kr::options half;
+    half.push_chain = kr::chain::make("user:halve", kr::direction::push, 0, mine.raw()).value();
+    std::vector<float> halves(3);
+    if (!worker.push_pull<float>(table, kr::keys::range(0, 2), values, halves, half).value().wait() || halves[1] != 1)
+        return fail("halve");
     if (!worker.finish() || !cluster.join())
         return fail(kr_last_error());
     std::puts("no_exceptions: all as expected");
