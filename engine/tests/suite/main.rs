@@ -18,6 +18,7 @@ mod clocked;
 mod cluster_embedded;
 mod cluster_processes;
 mod cores;
+mod filtered_answers;
 mod filters;
 mod hostile;
 mod key_range;
