@@ -82,3 +82,25 @@ fn a13_a_pull_that_is_answered_twice_does_not_move_its_stream() {
     let got: Vec<f32> = cluster.wait(0, second).unwrap().values.into_vec();
     assert_eq!(got, vec![5.0; 50]);
 }
+
+#[test]
+fn a13_rows_that_become_zero_or_are_dropped_are_read_as_zero_through_a_stream() {
+    let mut cluster = cluster_with_filters();
+    let table = cluster.create(&spec(StoreKind::Sparse));
+    let keys = Keys::Range(KeyRange::new(0, 7).unwrap());
+    let zeros = filters("none", "significant:0.25,zeros");
+    let eights =
+        [filters("none", "significant:0.25,user:eights"), filters("none", "user:eights,significant:0.25")];
+    for (by, sum) in [(4.0, 4.0), (4.0, 8.0), (8.0, 16.0), (-8.0, 8.0), (-8.0, 0.0), (0.0, 0.0)] {
+        push(&mut cluster, table, &keys, vec![by; 8], Options::default());
+        assert_eq!(pull(&mut cluster, table, &keys, options(&zeros, 1)), [sum; 8]);
+        let expected = if sum == 8.0 { 0.0 } else { sum / 2.0 };
+        for filters in &eights {
+            assert_eq!(
+                pull(&mut cluster, table, &keys, options(filters, 1)),
+                [expected; 8],
+                "{filters:?}, {sum}"
+            );
+        }
+    }
+}
