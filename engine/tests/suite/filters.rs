@@ -401,6 +401,14 @@ fn a19_chains_that_do_not_fit_the_request_are_refused_before_anything_is_sent() 
         assert!(matches!(error, Err(SubmitError::Filter(_))), "{error:?}");
         assert!(cluster.up[0].frames.is_empty());
     }
+    let clocked = TableSpec { id: 9, aggregation: Aggregation::Clocked, width: 2, ..spec(StoreKind::Sparse) };
+    let (table, keys) = (cluster.create(&clocked), Keys::Range(KeyRange::one(1)));
+    for (text, is_refused) in [("significant:1", true), ("f16", true), ("zeros", false)] {
+        let (out, options) = (&mut cluster.up[0], options(&self::filters(text, "none"), 1));
+        let task = cluster.workers[0].push(table, keys.clone(), vec![vec![1f32, 1.0]], options, out);
+        let refused = matches!(&task, Err(SubmitError::Filter(text)) if text.contains("clocked"));
+        assert_eq!(refused, is_refused, "{task:?}");
+    }
 }
 
 #[test]
