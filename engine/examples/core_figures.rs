@@ -173,7 +173,10 @@ fn short(count: usize) {
         }
         *each_ns = began.elapsed().as_nanos() as f64 / f64::from(repeats);
     }
-    println!("list of {count:>8} keys, one at a time: push {:6.0} ns  pull {:6.0} ns", each_ns[0], each_ns[1]);
+    println!(
+        "list of {count:>8} keys, one at a time: push {:6.0} ns  pull {:6.0} ns",
+        each_ns[0], each_ns[1]
+    );
 }
 
 fn fresh_keys() {

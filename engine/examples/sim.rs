@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use keyrange::sim::{SimConfig, SimReport, run, run_clocked};
 
-const USAGE: &str = "usage: sim [--seed N | --from N --count N] [--clocked] [--planted-bug]
+const USAGE: &str = "usage: sim [--seed N | --from N --count N] [--clocked] [--planted-bug] [--planted-bound]
   --seed N        play schedule N and print what happened
   --from N        first schedule (default 0)
   --count N       how many (default 1000)
   --clocked       schedules of a clocked table
-  --planted-bug   switch duplicate rejection off (clocked: read rows a clock too old); a violation must be found";
+  --planted-bug   switch duplicate rejection off (clocked: read rows a clock too old); a violation must be found
+  --planted-bound significant holds back up to twice its bound; a violation must be found";
 
 struct Arguments {
     seed: Option<u64>,
@@ -18,10 +19,12 @@ struct Arguments {
     count: u64,
     clocked: bool,
     planted_bug: bool,
+    planted_bound: bool,
 }
 
 fn parse() -> Result<Arguments, String> {
-    let mut arguments = Arguments { seed: None, from: 0, count: 1000, clocked: false, planted_bug: false };
+    let (seed, from, count, clocked) = (None, 0, 1000, false);
+    let mut arguments = Arguments { seed, from, count, clocked, planted_bug: false, planted_bound: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -34,6 +37,7 @@ fn parse() -> Result<Arguments, String> {
             "--count" => arguments.count = number()?,
             "--clocked" => arguments.clocked = true,
             "--planted-bug" => arguments.planted_bug = true,
+            "--planted-bound" => arguments.planted_bound = true,
             _ => return Err(format!("unknown option {word}")),
         }
     }
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
     for seed in seeds {
         let config = SimConfig {
             planted_bug: arguments.planted_bug && !arguments.clocked,
+            planted_bug_bound: arguments.planted_bound,
             planted_bug_staleness: arguments.planted_bug && arguments.clocked,
             ..SimConfig::seeded(seed)
         };
@@ -84,4 +89,7 @@ fn add(total: &mut SimReport, report: &SimReport) {
     total.repeated += report.repeated;
     total.key_misses += report.key_misses;
     total.reads += report.reads;
+    total.filtered += report.filtered;
+    total.held_back += report.held_back;
+    total.restarts += report.restarts;
 }

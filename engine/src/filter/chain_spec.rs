@@ -33,7 +33,7 @@ impl ChainSpec {
     }
 
     /// The filters of one stage.
-    pub(super) fn of(&self, stage: Stage) -> impl Iterator<Item = &FilterSpec> {
+    pub(crate) fn of(&self, stage: Stage) -> impl Iterator<Item = &FilterSpec> {
         self.filters.iter().filter(move |filter| filter.stage() == Some(stage))
     }
 

@@ -22,6 +22,7 @@
 //!   filters with a memory made is kept until the task ends. So exactly-once delivery makes `significant` exact:
 //!   what was not sent is still held back ([`Chain::take_held_back`]).
 //! * An answer of a stream of pulls (`significant`) leaves rows out only where it follows its predecessor (`streams.rs`).
+//!   Of a request that came more than once only the first answer is part of its stream.
 //! * Arrays that are not finite travel uncoded through `fixed` and `q2.13`: a range with infinity has no steps.
 //! * A push that leaves out rows which are not zero (`significant`, `skip`, `frequency`, `bloom`, rows dropped by the user's
 //!   own) is for functions that add: worker and shard refuse it for any other ([`ServerFn::adds`](crate::update::ServerFn::adds)).

@@ -109,6 +109,9 @@ impl<'a, V: Element> Work<'a, V> {
     }
 
     fn zeros(&mut self) {
+        if self.is_delta {
+            return; // a row that is not there is as it was, not 0
+        }
         let mut nonzero = vec![0; presence::words(self.rows)];
         for array in &self.arrays {
             presence::mark_nonzero(array, self.width, &mut nonzero);
@@ -193,8 +196,19 @@ impl<'a, V: Element> Work<'a, V> {
         let mut bitmap = std::mem::take(self.bitmap());
         let parts = self.arrays.iter_mut().map(|array| PartView::of(array.to_mut())).collect();
         let (keys, width, time) = (out.keys, self.width, out.time);
+        let before = bitmap.clone();
         let rows = &mut RowView { keys, width, time, table: out.table, parts, present: &mut bitmap };
         filter.rows(rows)?;
+        if out.stream.is_some() {
+            // What a stream leaves out is as it was; what this filter dropped is 0.
+            let dropped = before.iter().zip(&bitmap).map(|(before, after)| before & !after).collect();
+            self.present = Some(dropped);
+            self.retain(|row, arrays| {
+                arrays.iter_mut().for_each(|array| array.to_mut()[row * width..][..width].fill(V::ZERO));
+                true
+            });
+            bitmap = before;
+        }
         self.present = Some(bitmap);
         Ok(())
     }

@@ -27,10 +27,18 @@ const CHAINS_MAX: usize = 4;
 #[derive(Default)]
 pub(super) struct ReplyFilters {
     /// By request, until it is answered.
-    wishes: HashMap<u64, (Wish, Arc<Chain>)>,
+    wishes: HashMap<u64, Asked>,
     chains: Vec<(String, Arc<Chain>)>,
     /// The rows of the answer at hand.
     rows: Buffer,
+}
+
+/// What one request asked of its answers.
+struct Asked {
+    wish: Wish,
+    chain: Arc<Chain>,
+    /// Answers still to come: one for each time the request did.
+    answers: u32,
 }
 
 /// An answer that was coded and found no room: coded again it would be another, where filters remember.
@@ -53,14 +61,24 @@ impl Ready {
 
 impl ReplyFilters {
     /// Notes what the answer to `sequence` is to go through. Of numbers further back than `window` nobody waits any more.
+    /// Only the first answer to a request is part of its stream: with two answers of one number, neither end could know
+    /// which of them the other one kept.
     fn wish(
         &mut self,
         sequence: u64,
-        wish: Wish,
+        mut wish: Wish,
         value_type: ValueType,
+        is_repeated: bool,
         window: u64,
         users: &FilterRegistry,
     ) -> Result<(), FilterError> {
+        if is_repeated {
+            if let Some(asked) = self.wishes.get_mut(&sequence) {
+                asked.answers += 1;
+                return Ok(());
+            }
+            wish.number = 0;
+        }
         let known = self.chains.iter().find(|(text, _)| *text == wish.chain);
         let chain = match known {
             Some((_, chain)) => Arc::clone(chain),
@@ -78,7 +96,7 @@ impl ReplyFilters {
         if self.wishes.len() as u64 > 2 * window {
             self.wishes.retain(|&of, _| of + window > sequence);
         }
-        self.wishes.insert(sequence, (wish, chain));
+        self.wishes.insert(sequence, Asked { wish, chain, answers: 1 });
         Ok(())
     }
 
@@ -99,11 +117,17 @@ impl ReplyFilters {
         if self.wishes.is_empty() {
             return None;
         }
-        let (wish, chain) = self.wishes.remove(&header.sequence)?;
-        match slot.spec.value_type {
-            ValueType::F32 => self.code_as::<f32>(header, slot, located, keys, &wish, &chain),
-            ValueType::F64 => self.code_as::<f64>(header, slot, located, keys, &wish, &chain),
+        let mut asked = self.wishes.remove(&header.sequence)?;
+        let ready = match slot.spec.value_type {
+            ValueType::F32 => self.code_as::<f32>(header, slot, located, keys, &asked),
+            ValueType::F64 => self.code_as::<f64>(header, slot, located, keys, &asked),
+        };
+        asked.answers -= 1;
+        if asked.answers > 0 {
+            asked.wish.number = 0;
+            self.wishes.insert(header.sequence, asked);
         }
+        ready
     }
 
     fn code_as<V: Element>(
@@ -112,8 +136,7 @@ impl ReplyFilters {
         slot: &TableSlot,
         located: &Located,
         keys: &[Key],
-        wish: &Wish,
-        chain: &Chain,
+        Asked { wish, chain, .. }: &Asked,
     ) -> Option<Ready> {
         self.rows.resize(located.at.len() * slot.row_bytes());
         write_rows(&slot.table, located, self.rows.bytes_mut());
@@ -204,8 +227,9 @@ impl ShardCore {
         let value_type = slot.spec.value_type;
         if let (Some(wish), Some(Some(session))) = (undone.wish, self.sessions.get_mut(from.0 as usize)) {
             let window = session.received.window();
+            let is_repeated = matches!(session.received.check(sequence), Verdict::Repeated(_));
             let users = &self.registry.filters;
-            session.filters.wish(sequence, wish, value_type, window, users).map_err(wrong)?;
+            session.filters.wish(sequence, wish, value_type, is_repeated, window, users).map_err(wrong)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use super::SimConfig;
+use super::filters::{self, LossyKeys, LossyRequest, Oracle, Who, WorkerChains};
 use super::graphs::Shipped;
 use super::ledger::{Ledger, check, worth};
 use super::network::Network;
@@ -35,6 +36,9 @@ pub(super) struct Stage {
     /// The range of aggregated updates; workers need not have keys in all of it.
     pub range: KeyRange,
     pub ledger: Ledger,
+    /// The books of the lossy table, and its keys.
+    pub oracle: Oracle,
+    pub lossy_keys: LossyKeys,
     pub calls_issued: u64,
     /// Per shard, what calls answered.
     pub calls_answered: Vec<Vec<u64>>,
@@ -61,15 +65,22 @@ pub(super) enum Request {
     After(u64),
     Call,
     Graph(Shipped),
+    Lossy(LossyRequest),
 }
 
 pub(super) struct Actor {
     pub rank: usize,
     pub core: WorkerCore,
+    pub chains: WorkerChains,
+    /// Time of the last push to the lossy table.
+    pub lossy_time: u64,
+    pub paused_until: u64,
     under_way: Vec<(TaskId, Request)>,
     delay: BoundedDelay,
     next_time: u64,
     left: usize,
+    /// What was held back is pushed.
+    is_drained: bool,
 }
 
 pub(super) fn handle(id: u16, aggregation: Aggregation) -> TableHandle {
@@ -77,11 +88,17 @@ pub(super) fn handle(id: u16, aggregation: Aggregation) -> TableHandle {
 }
 
 impl Actor {
-    pub fn new(rank: usize, epoch: u32, left: usize, config: &SimConfig, stage: &Stage) -> Actor {
+    pub fn new(
+        rank: usize,
+        epoch: u32,
+        left: usize,
+        config: &SimConfig,
+        stage: &Stage,
+    ) -> Result<Actor, String> {
         let settings = WorkerConfig {
             epoch,
             window_requests: config.window_requests,
-            frame_bytes_max: config.frame_bytes_max,
+            frame_bytes_max: config.frame_bytes_max(),
             tasks_max: 1000,
             retain: true,
             retry_after: Some(std::time::Duration::from_millis(50)),
@@ -89,17 +106,36 @@ impl Actor {
         };
         let core = WorkerCore::new(settings, Arc::clone(&stage.map));
         let delay = BoundedDelay::new(config.tau);
-        Actor { rank, core, under_way: Vec::new(), delay, next_time: 0, left }
+        let chains = WorkerChains::new(&config.chains, config.seed, config.planted_bug_bound)?;
+        let (under_way, is_drained) = (Vec::new(), config.chains.is_empty());
+        let (lossy_time, paused_until, next_time) = (0, 0, 0);
+        Ok(Actor {
+            rank,
+            core,
+            chains,
+            lossy_time,
+            paused_until,
+            under_way,
+            delay,
+            next_time,
+            left,
+            is_drained,
+        })
     }
 
     /// The same worker after a crash: a new core, nothing remembered but how much of the script is left. Aggregated
     /// updates begin again at the first.
-    pub fn replacement(&self, config: &SimConfig, stage: &Stage) -> Actor {
+    pub fn replacement(&self, config: &SimConfig, stage: &Stage) -> Result<Actor, String> {
         Actor::new(self.rank, self.core.config().epoch + 1, self.left, config, stage)
     }
 
     pub fn is_done(&self, config: &SimConfig) -> bool {
-        self.left == 0 && self.next_time == config.times && self.under_way.is_empty()
+        self.left == 0 && self.next_time == config.times && self.is_drained && self.under_way.is_empty()
+    }
+
+    /// This worker in this incarnation.
+    pub fn who(&self) -> Who {
+        (self.rank, self.core.config().epoch)
     }
 
     /// One turn: what is finished is checked, what may begin begins.
@@ -109,6 +145,9 @@ impl Actor {
         stage: &mut Stage,
         network: &mut Network,
     ) -> Result<(), String> {
+        if network.now < self.paused_until {
+            return Ok(());
+        }
         let now = std::time::Duration::from_millis(network.now);
         self.core.poll(now, &mut network.of_worker(self.rank));
         self.harvest(config, stage)?;
@@ -116,10 +155,15 @@ impl Actor {
             self.contribute(config, stage, network)?;
         }
         while self.left > 0 && self.under_way.len() < UNDER_WAY_MAX {
-            if !self.begin(config, stage, network)? {
+            if !self.begin(stage, network)? {
                 break;
             }
             self.left -= 1;
+        }
+        if self.left == 0 && self.under_way.is_empty() && !self.is_drained {
+            let begun = filters::drain(self, stage, network)?;
+            self.under_way.extend(begun);
+            self.is_drained = true;
         }
         Ok(())
     }
@@ -169,6 +213,7 @@ impl Actor {
             }
             Request::Call => stage.note_calls(outcome.replies)?,
             Request::Graph(shipped) => shipped.judge(outcome, stage)?,
+            Request::Lossy(request) => request.judge(self, outcome, stage)?,
         }
         Ok(())
     }
@@ -182,15 +227,16 @@ impl Actor {
         let table = handle(UPDATES, Aggregation::AllWorkers);
         let (parts, into) = (vec![vec![value; share.len()]], Vec::new());
         let both = network.chance(0.7);
+        let filters = self.chains.exact(&mut network.random, true);
+        let options = || Options { filters: filters.clone(), ..Options::at(time) };
         let out = &mut network.of_worker(self.rank);
         let failed = |error: SubmitError| error.to_string();
         if both {
-            let task =
-                self.core.push_pull(table, keys(), parts, into, Options::at(time), out).map_err(failed)?;
+            let task = self.core.push_pull(table, keys(), parts, into, options(), out).map_err(failed)?;
             self.note_update(time, task, Request::Update(time));
         } else {
-            let push = self.core.push(table, keys(), parts, Options::at(time), out).map_err(failed)?;
-            let options = Options { after_time: true, after: vec![push], ..Options::at(time) };
+            let push = self.core.push(table, keys(), parts, options(), out).map_err(failed)?;
+            let options = Options { after_time: true, after: vec![push], ..options() };
             let pull = self.core.pull(table, keys(), into, options, out).map_err(failed)?;
             self.under_way.push((push, Request::Push(Vec::new())));
             self.note_update(time, pull, Request::After(time));
@@ -205,12 +251,12 @@ impl Actor {
     }
 
     /// Begins one request of the script; false if there is no room for it now.
-    fn begin(
-        &mut self,
-        config: &SimConfig,
-        stage: &mut Stage,
-        network: &mut Network,
-    ) -> Result<bool, String> {
+    fn begin(&mut self, stage: &mut Stage, network: &mut Network) -> Result<bool, String> {
+        if !stage.oracle.chains().is_empty() && network.chance(0.5) {
+            let begun = filters::begin(self, stage, network)?;
+            self.under_way.push(begun);
+            return Ok(true);
+        }
         let list = stage.lists[network.random.random_range(0..stage.lists.len())].clone();
         let table = handle(SUMS, Aggregation::Immediate);
         let since = stage.ledger.moment();
@@ -222,9 +268,11 @@ impl Actor {
             return Ok(true);
         }
         let one = list.as_slice()[network.random.random_range(0..list.len())];
+        let filters = self.chains.exact(&mut network.random, kind != 5);
+        let plain = || Options { filters: filters.clone(), ..Options::default() };
         let out = &mut network.of_worker(self.rank);
         let keys = Keys::List(list.clone());
-        let (plain, failed) = (Options::default, |error: SubmitError| error.to_string());
+        let failed = |error: SubmitError| error.to_string();
         let list_has_room = list.as_slice().iter().all(|&key| stage.ledger.has_room(key));
         let (task, request) = match kind {
             0 | 1 if stage.ledger.has_room(one) => {
@@ -261,7 +309,6 @@ impl Actor {
                 (task, Request::Pull { list: list.as_slice().to_vec(), since })
             }
         };
-        let _ = config;
         self.under_way.push((task, request));
         Ok(true)
     }

@@ -3,6 +3,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::SimChains;
+
 /// One schedule. [`SimConfig::seeded`] draws it; fields may be changed before [`super::run`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimConfig {
@@ -18,7 +20,7 @@ pub struct SimConfig {
     pub times: u64,
     /// Delay bound of those.
     pub tau: u64,
-    /// Largest frame, small so that lists are cut.
+    /// Largest frame, small so that lists are cut; filters take more.
     pub frame_bytes_max: usize,
     /// Requests under way per session.
     pub window_requests: usize,
@@ -36,6 +38,10 @@ pub struct SimConfig {
     pub reset: f64,
     /// Probability per tick that some worker crashes and is replaced.
     pub crash: f64,
+    /// Filters of the requests.
+    pub chains: SimChains,
+    /// Give `significant` twice the bound it says, to see that the simulator notices.
+    pub planted_bug_bound: bool,
     /// Switch duplicate rejection off, to see that the simulator notices.
     pub planted_bug: bool,
     /// Clocked runs: rows of the table.
@@ -48,13 +54,19 @@ pub struct SimConfig {
     pub eager: bool,
     /// Clocked runs with eager rows: bound of the increments under way.
     pub value_bound: Option<f64>,
-    /// Clocked runs: probability per tick that some worker pauses.
+    /// Probability per tick that some worker pauses.
     pub pause: f64,
     /// Clocked runs: workers read rows one clock older than they may, to see that the checker notices.
     pub planted_bug_staleness: bool,
 }
 
 impl SimConfig {
+    /// Largest frame of this schedule: chains need room beside the rows.
+    pub(super) fn frame_bytes_max(&self) -> usize {
+        let chains = if self.chains.is_empty() { 0 } else { 1200 + self.seed as usize % 2000 };
+        self.frame_bytes_max + chains
+    }
+
     /// The schedule of a seed.
     pub fn seeded(seed: u64) -> SimConfig {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -63,6 +75,7 @@ impl SimConfig {
             true => random.random_range(0.0..max),
             false => 0.0,
         };
+        let chains = SimChains::draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed ^ 0xf117_e125));
         SimConfig {
             seed,
             shards: random.random_range(1..=4),
@@ -79,6 +92,8 @@ impl SimConfig {
             delay_max: random.random_range(1..=20),
             reset: some(&mut random, 0.02),
             crash: some(&mut random, 0.01),
+            chains,
+            planted_bug_bound: false,
             planted_bug: false,
             rows: random.random_range(2..=30),
             clocks: random.random_range(2..=10),

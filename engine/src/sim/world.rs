@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::SimConfig;
 use super::actor::{Actor, SUMS, Stage, TALLY, UPDATES};
+use super::filters::{LOSSY, LossyKeys, Oracle, Updates, register, table_spec};
 use super::ledger::{Ledger, check};
 use super::network::Network;
 use crate::key_list::KeyList;
@@ -19,22 +20,21 @@ use crate::update::{CallView, Registry, Rows, ServerFn, UpdateError};
 
 /// Ticks after which a run that has not ended never will.
 const TICKS_MAX: u64 = 60_000;
+/// Frames after which they only beget more of them.
+const FRAMES_MAX: u64 = 1_000_000;
 /// Ticks after which no more links break and no more workers crash, so that the run can end.
 const UNREST_TICKS: u64 = 2_000;
 
 /// Something happened that must not.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "seed {seed}, tick {tick}: {text}\nreplay: cargo run --release -p keyrange --example sim -- --seed {seed}{}",
-    match (*clocked, *planted_bug) { (false, false) => "", (false, true) => " --planted-bug", (true, false) => " --clocked", (true, true) => " --clocked --planted-bug" }
+    "seed {seed}, tick {tick}: {text}\nreplay: cargo run --release -p keyrange --example sim -- --seed {seed}{options}"
 )]
 pub struct Violation {
     /// The schedule.
     pub seed: u64,
-    /// Whether a bug was planted.
-    pub planted_bug: bool,
-    /// Whether it is a clocked run.
-    pub clocked: bool,
+    /// What else `sim` must be told to play it.
+    pub options: &'static str,
     /// When it was noticed.
     pub tick: u64,
     /// What.
@@ -58,6 +58,12 @@ pub struct SimReport {
     pub key_misses: u64,
     /// Clocked runs: reads checked.
     pub reads: u64,
+    /// Frames to shards that went through filters.
+    pub filtered: u64,
+    /// Rows that `significant` held back.
+    pub held_back: u64,
+    /// Pulls that asked for everything once more, for an answer of theirs did not follow its predecessor.
+    pub restarts: u64,
 }
 
 /// Plays one schedule.
@@ -66,8 +72,12 @@ pub struct SimReport {
 /// The first [`Violation`].
 pub fn run(config: &SimConfig) -> Result<SimReport, Violation> {
     let violation = |tick, text| {
-        let SimConfig { seed, planted_bug, .. } = *config;
-        Violation { seed, planted_bug, clocked: false, tick, text }
+        let options = match (config.planted_bug, config.planted_bug_bound) {
+            (false, false) => "",
+            (true, _) => " --planted-bug",
+            (false, true) => " --planted-bound",
+        };
+        Violation { seed: config.seed, options, tick, text }
     };
     let mut world = World::new(config).map_err(|text| violation(0, text))?;
     let result = world.play();
@@ -86,26 +96,27 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(config: &'a SimConfig) -> Result<World<'a>, String> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(config.seed ^ 0x5eed);
-        let stage = make_stage(config, &mut random)?;
-        let registry = Arc::new(registry());
+        let updates = Updates::default();
+        let stage = make_stage(config, &updates, &mut random)?;
+        let registry = Arc::new(registry(config, &updates));
         let mut shards = Vec::new();
         for shard in 0..config.shards {
             let settings = ShardConfig {
                 window_requests: config.window_requests,
-                frame_bytes_max: config.frame_bytes_max,
+                frame_bytes_max: config.frame_bytes_max(),
                 key_cache_bytes: config.key_cache_bytes,
                 planted_bug_apply_twice: config.planted_bug,
                 ..ShardConfig::new(shard as u32, stage.map.range_of(shard), config.workers as u32)
             };
             let mut core = ShardCore::new(settings, Arc::clone(&registry));
-            for spec in table_specs() {
+            for spec in table_specs(config) {
                 core.create_table(spec).map_err(|error| error.to_string())?;
             }
             shards.push(core);
         }
         let network = Network::new(config, random);
         let actors = (0..config.workers).map(|rank| Actor::new(rank, 0, config.requests, config, &stage));
-        let actors = actors.collect();
+        let actors = actors.collect::<Result<_, String>>()?;
         let mut world = World { config, network, stage, actors, shards, report: SimReport::default() };
         for rank in 0..config.workers {
             world.connect(rank)?;
@@ -121,7 +132,7 @@ impl<'a> World<'a> {
 
     fn play(&mut self) -> Result<SimReport, String> {
         while !self.actors.iter().all(|actor| actor.is_done(self.config)) {
-            if self.network.now > TICKS_MAX {
+            if self.network.now > TICKS_MAX || self.network.frames > FRAMES_MAX {
                 return Err("the run does not come to its end".to_owned());
             }
             self.network.now += 1;
@@ -136,6 +147,9 @@ impl<'a> World<'a> {
         self.audit()?;
         self.report.ticks = self.network.now;
         self.report.frames = self.network.frames;
+        let seen = self.stage.oracle.seen;
+        (self.report.filtered, self.report.held_back) = (seen.filtered, seen.held_back);
+        self.report.restarts = seen.restarts;
         for shard in &self.shards {
             self.report.repeated += shard.stats().repeated;
             self.report.key_misses += shard.stats().key_misses;
@@ -154,8 +168,11 @@ impl<'a> World<'a> {
             let (worker, shard) = (packet.worker, packet.shard);
             let bytes = packet.frame.bytes();
             let result = if packet.to_shard {
+                let taken = self.stage.oracle.frame(worker, shard, bytes)?;
                 let out = &mut self.network.of_shard(shard);
-                self.shards[shard].handle(PeerId(worker as u32), bytes, out)
+                let result = self.shards[shard].handle(PeerId(worker as u32), bytes, out);
+                self.stage.oracle.applied(taken)?;
+                result
             } else {
                 let out = &mut self.network.of_worker(worker);
                 self.actors[worker].core.handle(PeerId(shard as u32), bytes, out)
@@ -165,7 +182,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Breaks links and replaces workers, for a while.
+    /// Breaks links, and pauses and replaces workers, for a while.
     fn disturb(&mut self) -> Result<(), String> {
         if self.network.now > UNREST_TICKS {
             return Ok(());
@@ -178,11 +195,15 @@ impl<'a> World<'a> {
             self.connect(worker)?;
             self.actors[worker].core.resend(PeerId(shard as u32), &mut self.network.of_worker(worker));
         }
+        if self.network.chance(self.config.pause) {
+            let worker = self.network.random.random_range(0..self.config.workers);
+            self.actors[worker].paused_until = self.network.now + self.network.random.random_range(1..100);
+        }
         if self.network.chance(self.config.crash) {
             let worker = self.network.random.random_range(0..self.config.workers);
             if !self.actors[worker].is_done(self.config) {
                 self.report.crashes += 1;
-                self.actors[worker] = self.actors[worker].replacement(self.config, &self.stage);
+                self.actors[worker] = self.actors[worker].replacement(self.config, &self.stage)?;
                 self.connect(worker)?;
             }
         }
@@ -205,13 +226,17 @@ impl<'a> World<'a> {
         let mut struck: Vec<Key> = self.stage.ledger.keys().collect();
         let moment = self.stage.ledger.moment();
         for shard in &mut self.shards {
-            for (key, value) in contents(shard, SUMS) {
+            for (key, value) in contents(shard, SUMS, 1) {
+                let value = value[0];
                 self.stage.ledger.check(key, value, moment)?;
                 struck.retain(|&other| other != key);
             }
         }
         // A key without a row reads as 0: right only if no stroke at it was acknowledged.
         struck.into_iter().try_for_each(|key| self.stage.ledger.check(key, 0.0, moment))?;
+        let (shards, width) = (&mut self.shards, self.config.chains.width);
+        let lossy = shards.iter_mut().flat_map(|shard| contents(shard, LOSSY, width));
+        self.stage.oracle.audit(&lossy.collect::<Vec<_>>())?;
         self.audit_updates()?;
         self.audit_calls()
     }
@@ -219,7 +244,8 @@ impl<'a> World<'a> {
     fn audit_updates(&mut self) -> Result<(), String> {
         let workers = self.config.workers;
         for shard in &mut self.shards {
-            for (key, value) in contents(shard, UPDATES) {
+            for (key, value) in contents(shard, UPDATES, 1) {
+                let value = value[0];
                 let holds = |worker: usize| self.stage.shares[worker].as_slice().binary_search(&key).is_ok();
                 let must = |index: usize| holds(index % workers);
                 let strokes = self.config.times as usize * workers;
@@ -246,17 +272,22 @@ impl<'a> World<'a> {
     }
 }
 
-fn contents(shard: &mut ShardCore, table: u16) -> Vec<(Key, f64)> {
+/// The rows of a table.
+fn contents(shard: &mut ShardCore, table: u16, width: usize) -> Vec<(Key, Vec<f64>)> {
     let Some(AnyTable::F64(table)) = shard.table_mut(table) else { return Vec::new() };
     let (keys, at) = table.existing(0, Key::MAX);
-    let mut values = vec![0.0; keys.len()];
+    let mut values = vec![0.0; keys.len() * width];
     match table.pull(&at, &mut values) {
-        Ok(()) => keys.into_iter().zip(values).collect(),
+        Ok(()) => keys.into_iter().zip(values.chunks_exact(width).map(<[f64]>::to_vec)).collect(),
         Err(_) => Vec::new(),
     }
 }
 
-fn make_stage(config: &SimConfig, random: &mut Xoshiro256PlusPlus) -> Result<Stage, String> {
+fn make_stage(
+    config: &SimConfig,
+    updates: &Updates,
+    random: &mut Xoshiro256PlusPlus,
+) -> Result<Stage, String> {
     let map = RangeMap::even(1, KeyRange::ALL, config.shards).map_err(|error| error.to_string())?;
     let mut universe: Vec<Key> = (0..100).map(|_| random.random()).chain([0, Key::MAX]).collect();
     universe.sort_unstable();
@@ -274,6 +305,8 @@ fn make_stage(config: &SimConfig, random: &mut Xoshiro256PlusPlus) -> Result<Sta
     let shares = (0..config.workers).map(|rank| subset(if rank == 0 { 0.02 } else { 0.6 }));
     let shares = shares.collect::<Result<Vec<KeyList>, String>>()?;
     Ok(Stage {
+        oracle: Oracle::new(config.chains.clone(), config.frame_bytes_max(), updates.clone()),
+        lossy_keys: LossyKeys::draw(&map, random)?,
         map: Arc::new(map),
         lists,
         shares,
@@ -284,7 +317,7 @@ fn make_stage(config: &SimConfig, random: &mut Xoshiro256PlusPlus) -> Result<Sta
     })
 }
 
-fn table_specs() -> [TableSpec; 3] {
+fn table_specs(config: &SimConfig) -> Vec<TableSpec> {
     let spec = |id: u16, function: &str, aggregation| TableSpec {
         id,
         name: format!("{function} {id}"),
@@ -294,16 +327,21 @@ fn table_specs() -> [TableSpec; 3] {
         function: FunctionSpec::named(function),
         aggregation,
     };
-    [
+    let mut specs = vec![
         spec(SUMS, "add", Aggregation::Immediate),
         spec(UPDATES, "add", Aggregation::AllWorkers),
         spec(TALLY, "tally", Aggregation::Immediate),
-    ]
+    ];
+    if !config.chains.is_empty() {
+        specs.push(table_spec(&config.chains));
+    }
+    specs
 }
 
-fn registry() -> Registry {
+fn registry(config: &SimConfig, updates: &Updates) -> Registry {
     let mut registry = Registry::with_builtins();
     registry.register_f64("tally", |_| Ok(Box::new(Tally(0))));
+    register(&mut registry, &config.chains, updates);
     registry
 }
 

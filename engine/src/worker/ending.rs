@@ -247,8 +247,9 @@ fn outcome(body: Box<Body>) -> Outcome {
     let mut outcome = Outcome { values: into.into_values(), clocks, replies, ..Outcome::default() };
     if let What::Graph(graph) = what {
         let ends = graph.into_nodes().into_iter();
-        outcome.nodes =
-            ends.map(|(body, failure)| failure.map_or_else(|| Ok(self::outcome(Box::new(body))), Err)).collect();
+        outcome.nodes = ends
+            .map(|(body, failure)| failure.map_or_else(|| Ok(self::outcome(Box::new(body))), Err))
+            .collect();
     }
     for part in parts {
         match part {

@@ -11,6 +11,7 @@ use crate::filter::{
 };
 use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
 use crate::session::{Outbox, OutboxError, PeerId};
+use crate::table::Aggregation;
 
 use keyrange_transport::link::WORD_BYTES;
 
@@ -52,6 +53,12 @@ impl Body {
                 return wrong(format!("expected a chain for the {direction}, got {chain:?}"));
             }
             let text = chain.spec().to_string();
+            if self.table.aggregation == Aggregation::Clocked && !chain.spec().is_lossless() {
+                return wrong(format!(
+                    "in a clocked table all that was added up to a clock is there, and \"{text}\" leaves some out or \
+                     changes it: use filters that lose nothing"
+                ));
+            }
             if text.len() > TEXT_BYTES_MAX {
                 return wrong(format!(
                     "expected a chain of at most {TEXT_BYTES_MAX} bytes, got {}",

@@ -4,25 +4,31 @@ use crate::wires::*;
 use keyrange::filter::{Chain, ChainSpec, Direction, FilterRegistry, Filters, PartView, RowView, UserFilter};
 use keyrange::message::Frame;
 
-fn chain(text: &str) -> ChainSpec {
+pub(super) fn chain(text: &str) -> ChainSpec {
     text.parse().unwrap()
 }
 
-fn filters(push: &str, pull: &str) -> Filters {
+pub(super) fn filters(push: &str, pull: &str) -> Filters {
     Filters::new(&chain(push), &chain(pull), 42).unwrap()
 }
 
-fn options(filters: &Filters, time: u64) -> Options {
+pub(super) fn options(filters: &Filters, time: u64) -> Options {
     Options { filters: filters.clone(), ..Options::at(time) }
 }
 
-fn push(cluster: &mut Cluster, table: TableHandle, keys: &Keys, values: Vec<f32>, options: Options) {
+pub(super) fn push(
+    cluster: &mut Cluster,
+    table: TableHandle,
+    keys: &Keys,
+    values: Vec<f32>,
+    options: Options,
+) {
     let task =
         cluster.workers[0].push(table, keys.clone(), vec![values], options, &mut cluster.up[0]).unwrap();
     cluster.wait(0, task).unwrap();
 }
 
-fn pull(cluster: &mut Cluster, table: TableHandle, keys: &Keys, options: Options) -> Vec<f32> {
+pub(super) fn pull(cluster: &mut Cluster, table: TableHandle, keys: &Keys, options: Options) -> Vec<f32> {
     let out = &mut cluster.up[0];
     let task = cluster.workers[0].pull::<f32>(table, keys.clone(), Vec::new(), options, out).unwrap();
     cluster.wait(0, task).unwrap().values.into_vec()
@@ -341,7 +347,8 @@ fn a19_what_was_coded_once_is_sent_again_as_it_was() {
     assert!(held.is_empty());
 }
 
-struct Halve;
+/// Halves all values and drops every fourth row.
+pub(super) struct Halve;
 
 impl UserFilter for Halve {
     fn rows(&mut self, rows: &mut RowView<'_>) -> Result<(), String> {
@@ -394,6 +401,14 @@ fn a19_chains_that_do_not_fit_the_request_are_refused_before_anything_is_sent() 
         let error = cluster.workers[0].pull::<f32>(table, keys, vec![], options(&filters, 1), out);
         assert!(matches!(error, Err(SubmitError::Filter(_))), "{error:?}");
         assert!(cluster.up[0].frames.is_empty());
+    }
+    let clocked = TableSpec { id: 9, aggregation: Aggregation::Clocked, width: 2, ..spec(StoreKind::Sparse) };
+    let (table, keys) = (cluster.create(&clocked), Keys::Range(KeyRange::one(1)));
+    for (text, is_refused) in [("significant:1", true), ("f16", true), ("zeros", false)] {
+        let (out, options) = (&mut cluster.up[0], options(&self::filters(text, "none"), 1));
+        let task = cluster.workers[0].push(table, keys.clone(), vec![vec![1f32, 1.0]], options, out);
+        let refused = matches!(&task, Err(SubmitError::Filter(text)) if text.contains("clocked"));
+        assert_eq!(refused, is_refused, "{task:?}");
     }
 }
 

@@ -19,6 +19,7 @@ mod cluster_embedded;
 mod cluster_processes;
 mod cores;
 mod filter_refusals;
+mod filtered_answers;
 mod filters;
 mod hostile;
 mod key_range;

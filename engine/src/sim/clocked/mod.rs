@@ -41,8 +41,8 @@ struct Stage {
 /// The first [`Violation`].
 pub fn run_clocked(config: &SimConfig) -> Result<SimReport, Violation> {
     let violation = |tick, text| {
-        let planted_bug = config.planted_bug_staleness;
-        Violation { seed: config.seed, planted_bug, clocked: true, tick, text }
+        let options = if config.planted_bug_staleness { " --clocked --planted-bug" } else { " --clocked" };
+        Violation { seed: config.seed, options, tick, text }
     };
     let mut world = World::new(config).map_err(|text| violation(0, text))?;
     let result = world.play();
