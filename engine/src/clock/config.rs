@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::early::EarlyConfig;
 use crate::client::WorkerError;
 use crate::worker::{SubmitError, TaskError};
 
@@ -77,12 +78,15 @@ pub struct ClockedConfig {
     /// Rows have one more value per worker, which counts its increments: a history of the reads then proves what they held.
     /// Such a table has `width + workers` values per row.
     pub audit: bool,
+    /// Have increments of the clock at hand leave before it is closed and, with `eager`, changed rows before everybody's
+    /// clock has advanced. Reads get fresher than they must be and nothing else changes. Needs a table of the function `add`.
+    pub early: Option<EarlyConfig>,
 }
 
 impl ClockedConfig {
     /// Staleness `staleness`, nothing else.
     pub fn new(staleness: Staleness) -> ClockedConfig {
-        ClockedConfig { staleness, eager: false, value_bound: None, audit: false }
+        ClockedConfig { staleness, eager: false, value_bound: None, audit: false, early: None }
     }
 
     /// Whether it makes sense.
@@ -115,6 +119,25 @@ pub enum ClockError {
         got: f64,
         /// Whether rows come unasked.
         eager: bool,
+    },
+    /// Not an order of rows that leave early.
+    #[error("rows leave early in the order magnitude, fifo or random, got {got:?}")]
+    EarlyOrder {
+        /// What was given.
+        got: String,
+    },
+    /// A budget with which nothing could leave early.
+    #[error(
+        "a budget for sending early is above 0 bytes per second, in parts of at least {least} bytes (one row), \
+             got {bytes_per_s} bytes per second in parts of {burst_bytes}"
+    )]
+    EarlyBudget {
+        /// Bytes per second given.
+        bytes_per_s: u64,
+        /// Bytes of a part given.
+        burst_bytes: u64,
+        /// Bytes that a part needs.
+        least: u64,
     },
     /// The table does not count clocks.
     #[error("table {table} does not count clocks: create it with Aggregation::Clocked")]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::config::{ClockError, ClockedConfig};
 use super::linger::Linger;
 use super::range_clock::RangeClock;
-use super::rows::Rows;
+use super::rows::{Own, Rows};
+use super::sender::EarlySender;
+use super::stats::ClockStats;
 use super::streams::Streams;
 use crate::history::{Event, Recorder};
 use crate::key_list::KeyList;
@@ -16,44 +18,33 @@ use crate::session::Outbox;
 use crate::table::Aggregation;
 use crate::worker::{Keys, Options, Outcome, RowsFrame, TableHandle, TaskId, TaskState, WorkerCore};
 
-/// What a table has done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClockStats {
-    /// Rows read, by how far the newest clock they wholly hold was behind the reader's: entry `n` counts differences of
-    /// `-1 - n`.
-    pub reads_behind: Vec<u64>,
-    /// Rows asked for.
-    pub rows_pulled: u64,
-    /// Rows that came unasked.
-    pub rows_pushed: u64,
-    /// Streams asked for anew.
-    pub restreams: u64,
-}
-
 /// One worker's view of a clocked table, as a value: see the module's documentation. The caller's loop hands received frames
 /// to the [`WorkerCore`], polls that, and then asks here again; nothing here waits.
 pub struct ClockedCore<V: Element> {
-    table: TableHandle,
-    config: ClockedConfig,
+    pub(super) table: TableHandle,
+    pub(super) config: ClockedConfig,
     rank: usize,
     /// Values of a row that are the caller's.
-    width: usize,
-    clock: u64,
-    rows: Rows<V>,
-    /// Closed clocks under way, oldest first.
-    pushes: VecDeque<TaskId>,
+    pub(super) width: usize,
+    pub(super) clock: u64,
+    pub(super) rows: Rows<V>,
+    /// Closed clocks and early parts under way, oldest first.
+    pub(super) pushes: VecDeque<TaskId>,
+    pub(super) sender: Option<EarlySender>,
     /// What a predecessor of this worker had done, and whether that is known: a replacement must ask.
-    before: RangeClock,
-    knows_before: bool,
-    asks_before: Option<TaskId>,
+    pub(super) before: RangeClock,
+    pub(super) knows_before: bool,
+    pub(super) asks_before: Option<TaskId>,
+    /// What it had sent early of a clock it did not close.
+    pub(super) asks_early: Option<TaskId>,
     /// Rows asked for.
-    pull: Option<(TaskId, KeyList)>,
+    pub(super) pull: Option<(TaskId, KeyList)>,
     restream: Option<TaskId>,
     streams: Streams,
     linger: Linger,
-    /// Increments of closed clocks that others may not see yet, for the value bound.
-    in_transit: VecDeque<(u64, Vec<Key>, Vec<V>)>,
-    stats: ClockStats,
+    /// Increments that others may not see yet, for the value bound: those of a clock, early ones too, until all are there.
+    pub(super) in_transit: VecDeque<(u64, Vec<Key>, Vec<V>)>,
+    pub(super) stats: ClockStats,
     recorder: Option<Box<dyn Recorder>>,
 }
 
@@ -61,7 +52,7 @@ impl<V: Element> ClockedCore<V> {
     /// A view of `table` (of all its values per row, the audit's included) at clock 0.
     ///
     /// # Errors
-    /// [`ClockError::NotClocked`], [`ClockError::ValueBound`]; [`ClockError::Width`] for an audit without values of its own.
+    /// [`ClockError::NotClocked`], [`ClockError::ValueBound`], [`ClockError::EarlyBudget`]; [`ClockError::Width`] for an audit without values of its own.
     pub fn new(
         table: TableHandle,
         config: ClockedConfig,
@@ -76,6 +67,9 @@ impl<V: Element> ClockedCore<V> {
         let all = table.width as usize;
         let width = all.checked_sub(counters).filter(|&width| width > 0);
         let width = width.ok_or(ClockError::Width { expected: counters + 1, got: all })?;
+        if let Some(early) = config.early {
+            early.check(all * size_of::<V>())?;
+        }
         if config.eager {
             core.follow(table);
         }
@@ -87,9 +81,11 @@ impl<V: Element> ClockedCore<V> {
             clock: 0,
             rows: Rows::new(all),
             pushes: VecDeque::new(),
+            sender: config.early.map(|early| EarlySender::new(early, core.config().rank)),
             before: RangeClock::new(KeyRange::ALL),
             knows_before: core.config().epoch == 0,
             asks_before: None,
+            asks_early: None,
             pull: None,
             restream: None,
             streams: Streams::new(core.map().shards()),
@@ -140,13 +136,14 @@ impl<V: Element> ClockedCore<V> {
         now: Duration,
         out: &mut dyn Outbox,
     ) -> Result<bool, ClockError> {
-        self.poll(core)?;
+        self.poll(core, now, out)?;
         if !self.knows_before {
             if self.asks_before.is_none() {
-                self.asks_before = Some(core.clock(self.table, Options::default(), out)?);
+                self.ask_before(core, out)?;
             }
             return Ok(false);
         }
+        self.ask_for_early(core, out)?;
         let oldest = self.config.staleness.oldest_at(self.clock);
         let mut wanted = Vec::new();
         let mut is_late = false;
@@ -198,18 +195,33 @@ impl<V: Element> ClockedCore<V> {
         Ok(())
     }
 
-    /// Takes in what has come. [`ClockedCore::fetch`] and [`ClockedCore::settled`] do so themselves.
+    /// Takes in what has come, and sends what may go early. [`ClockedCore::fetch`] and [`ClockedCore::settled`] do so
+    /// themselves.
     ///
     /// # Errors
-    /// [`ClockError::Task`] if a request failed.
-    pub fn poll(&mut self, core: &mut WorkerCore) -> Result<(), ClockError> {
+    /// [`ClockError::Task`] if a request failed, [`ClockError::Submit`].
+    pub fn poll(
+        &mut self,
+        core: &mut WorkerCore,
+        now: Duration,
+        out: &mut dyn Outbox,
+    ) -> Result<(), ClockError> {
+        self.take_answers(core)?;
+        self.send_early(core, now, out)
+    }
+
+    fn take_answers(&mut self, core: &mut WorkerCore) -> Result<(), ClockError> {
         while let Some(&task) = self.pushes.front() {
             let Some(result) = core.take(task) else { break };
             result?;
             self.pushes.pop_front();
         }
-        if let Some(result) = self.asks_before.and_then(|task| core.take(task)) {
-            self.learn_before(result?, core)?;
+        self.take_before(core)?;
+        if let Some(sender) = &mut self.sender
+            && let Some(result) = sender.asks.and_then(|task| core.take(task))
+        {
+            result?;
+            sender.asks = None;
         }
         if let Some(result) = self.restream.and_then(|task| core.take(task)) {
             result?;
@@ -230,11 +242,13 @@ impl<V: Element> ClockedCore<V> {
     fn take_pulled(&mut self, list: &KeyList, outcome: &Outcome) {
         let width = self.table.width as usize;
         let values = outcome.values.as_slice::<V>().unwrap_or(&[]);
+        let early = self.sender.as_ref().map_or(0, |sender| sender.number);
         for (rows, clock) in &outcome.clocks {
             let keys = &list.as_slice()[rows.clone()];
             for (&key, row) in keys.iter().zip(values.chunks_exact(width).skip(rows.start)) {
                 let is_held = self.before.get(key) > Some(self.clock);
-                self.rows.put(key, row, *clock, self.clock, is_held);
+                let own = Own { clock: self.clock, early, is_held };
+                self.rows.put(key, row, *clock, own, true);
                 if self.config.eager {
                     self.rows.subscribe(key);
                 }
@@ -248,8 +262,14 @@ impl<V: Element> ClockedCore<V> {
         self.streams.take_in(frame, |frame| {
             let values = frame.values.as_slice::<V>().unwrap_or(&[]);
             stats.rows_pushed += frame.keys.len() as u64;
+            if frame.is_early {
+                stats.early.rows_received += frame.keys.len() as u64;
+                stats.early.bytes_received += frame.frame_bytes;
+            }
+            let own =
+                Own { clock: frame.own_clock, early: frame.own_early, is_held: frame.own_clock > clock };
             for (&key, row) in frame.keys.iter().zip(values.chunks_exact(width)) {
-                rows.put(key, row, frame.clock, frame.own_clock, frame.own_clock > clock);
+                rows.put(key, row, frame.clock, own, false);
             }
         });
     }
@@ -296,24 +316,6 @@ impl<V: Element> ClockedCore<V> {
         Ok(&row.values[..self.width])
     }
 
-    /// A replacement takes over from its predecessor: what that did is in the rows that come.
-    fn learn_before(&mut self, outcome: Outcome, core: &WorkerCore) -> Result<(), ClockError> {
-        self.asks_before = None;
-        for (shard, bytes) in outcome.replies {
-            let last = core.map().range_of(shard as usize).last();
-            self.before.set_bytes(&bytes, last).map_err(|text| ClockError::Answer { shard, text })?;
-        }
-        self.knows_before = true;
-        Ok(())
-    }
-
-    /// The clock up to which a predecessor of this worker had done everything: a program that can begin there may as well
-    /// do its clocks over again, for what was counted once is not counted again. 0 for a worker that replaces nobody;
-    /// known to a replacement after its first fetch.
-    pub fn done_before(&self) -> u64 {
-        self.before.min()
-    }
-
     /// Adds `delta` to a row. It is part of the row for this worker at once, and for everybody when the clock is closed.
     ///
     /// # Errors
@@ -341,7 +343,7 @@ impl<V: Element> ClockedCore<V> {
     /// # Errors
     /// [`ClockError::Fetching`] while rows are on their way; [`ClockError::Submit`].
     pub fn close(&mut self, core: &mut WorkerCore, out: &mut dyn Outbox) -> Result<(), ClockError> {
-        self.poll(core)?;
+        self.take_answers(core)?;
         if self.pull.is_some() || !self.knows_before {
             return Err(ClockError::Fetching { clock: self.clock });
         }
@@ -358,6 +360,7 @@ impl<V: Element> ClockedCore<V> {
         let task = core.push(self.table, Keys::List(list), vec![values], options, out)?;
         self.pushes.push_back(task);
         self.clock += 1;
+        self.sender.iter_mut().for_each(|sender| sender.number = 0);
         if let Some(recorder) = &mut self.recorder {
             recorder.note(&Event::Clock { clock: self.clock });
         }
@@ -375,7 +378,7 @@ impl<V: Element> ClockedCore<V> {
         now: Duration,
         out: &mut dyn Outbox,
     ) -> Result<bool, ClockError> {
-        self.poll(core)?;
+        self.poll(core, now, out)?;
         // A clock leaves when the one before it has arrived. To be further ahead than that gains nothing, but reads get older.
         if self.pushes.len() > 1 {
             return Ok(false);
@@ -410,7 +413,10 @@ impl<V: Element> ClockedCore<V> {
 
     /// Whether all closed clocks have arrived at the servers.
     pub fn is_idle(&self) -> bool {
-        self.pushes.is_empty() && self.pull.is_none() && self.restream.is_none()
+        self.pushes.is_empty()
+            && self.pull.is_none()
+            && self.restream.is_none()
+            && self.sender.as_ref().is_none_or(|sender| sender.asks.is_none())
     }
 
     /// Whom the clock this worker waits for waits for, as a request to the servers: it is refused with their names.

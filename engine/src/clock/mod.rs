@@ -13,22 +13,35 @@
 //! call thread cache and process cache is the same here. No I/O and no time live in [`ClockedCore`], so that the simulator
 //! drives it too.
 //!
+//! [`EarlyConfig`] has the most significant increments of the clock at hand leave before it is closed, within a budget of
+//! bytes per second, and the servers' changed rows before everybody's clock has advanced. It promises nothing: reads get
+//! fresher, the bound, read-my-writes and exactly-once stay what they are. What a worker sent so of a clock that it did
+//! not live to close is made good by the worker that replaces it. For the value bound such increments are under way until
+//! their clock has been reached by all, like those that leave when it is closed.
+//!
 //! Read `range_clock.rs` (what servers count with), `config.rs`, `rows.rs` (the cache), `streams.rs` (rows that come
-//! unasked), `linger.rs`, `core.rs` (what decides), `table.rs` (the calls).
+//! unasked), `linger.rs`, `core.rs` (what decides), `early.rs` and `sender.rs` (what leaves early), `takeover.rs` (a worker that
+//! replaces another), `stats.rs`, `table.rs` (the calls).
 
 mod config;
 mod core;
+pub(crate) mod early;
 mod linger;
 mod range_clock;
 mod rows;
+mod sender;
+mod stats;
 mod streams;
 mod table;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{ClockStats, ClockedCore};
+pub use self::core::ClockedCore;
 pub use config::{ClockError, ClockedConfig, Staleness};
+pub use early::{EarlyConfig, EarlyOrder};
 pub use range_clock::RangeClock;
+pub use stats::{ClockStats, EarlyTraffic};
 pub use table::ClockedTable;
 
 /// Which of these workers' clocks (by rank) are below `time`, and where they are.

@@ -67,6 +67,11 @@ impl RangeClock {
         self.intervals.iter().map(|&(_, time)| time).min().unwrap_or(0)
     }
 
+    /// The latest time of any key.
+    pub fn max(&self) -> u64 {
+        self.intervals.iter().map(|&(_, time)| time).max().unwrap_or(0)
+    }
+
     /// The parts of `range` (within the span) that have one time each, in key order.
     pub fn pieces(&self, range: KeyRange) -> impl Iterator<Item = (KeyRange, u64)> + '_ {
         let range = self.span.intersect(range);
@@ -178,6 +183,7 @@ mod tests {
             let probe = range(probe);
             let inside = (FIRST..).zip(&oracle).filter(|(key, _)| probe.contains(*key));
             prop_assert_eq!(clock.min_in(probe), inside.clone().map(|(_, &time)| time).min());
+            prop_assert_eq!(Some(clock.max()), oracle.iter().copied().max());
             let pieces: Vec<_> = clock.pieces(probe).collect();
             let keys: Vec<Key> = pieces.iter().flat_map(|(piece, _)| piece.first()..=piece.last()).collect();
             prop_assert_eq!(keys, inside.map(|(key, _)| key).collect::<Vec<_>>());

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::early::{Weigher, relative_magnitude};
 use crate::key_range::Key;
 use crate::message::Element;
 
@@ -14,22 +15,51 @@ pub(super) struct Row<V> {
     pub clock: Option<u64>,
     /// Own increments of the clock at hand; empty if there is none.
     open: Vec<V>,
-    /// Own increments of earlier clocks, by clock, that may not be in what comes next.
-    closed: Vec<(u64, Vec<V>)>,
+    /// Own increments that were sent and may not be in what comes next, by part.
+    sent: Vec<(Part, Vec<V>)>,
     pub subscribed: bool,
+    /// It came as the answer to a pull, not by the stream.
+    is_pulled: bool,
+}
+
+/// Where own increments went: the clock that was closed with them or after them, and the number of the early part;
+/// [`CLOSING`] for those that went when it was closed.
+pub(super) type Part = (u64, u32);
+
+/// The last part of a clock.
+pub(super) const CLOSING: u32 = u32::MAX;
+
+/// What of this worker's own a row holds that has come: all parts up to this one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    /// All of the clocks up to this one.
+    pub clock: u64,
+    /// Of the next clock, the early parts up to this one.
+    pub early: u32,
+    /// All of the clock at hand, made or not: a predecessor made them.
+    pub is_held: bool,
+}
+
+impl Own {
+    fn has(&self, (clock, number): Part) -> bool {
+        clock <= self.clock || (clock == self.clock + 1 && number <= self.early && number != CLOSING)
+    }
 }
 
 /// All rows of a table this worker has to do with.
 pub(super) struct Rows<V> {
     width: usize,
     rows: HashMap<Key, Row<V>, BuildHasherDefault<KeyHasher>>,
-    /// Rows with open increments.
+    /// Rows with open increments, those that were touched first first.
     touched: Vec<Key>,
+    /// What a predecessor had sent early of a clock it did not close, and that clock: taken off the rows that hold it, until
+    /// this worker has closed that clock.
+    early_before: (u64, HashMap<Key, Vec<V>>),
 }
 
 impl<V: Element> Rows<V> {
     pub fn new(width: usize) -> Rows<V> {
-        Rows { width, rows: HashMap::default(), touched: Vec::new() }
+        Rows { width, rows: HashMap::default(), touched: Vec::new(), early_before: (0, HashMap::new()) }
     }
 
     pub fn get(&self, key: Key) -> Option<&Row<V>> {
@@ -41,10 +71,16 @@ impl<V: Element> Rows<V> {
             values: vec![V::ZERO; self.width],
             clock: None,
             open: Vec::new(),
-            closed: Vec::new(),
+            sent: Vec::new(),
             subscribed: false,
+            is_pulled: false,
         };
         self.rows.entry(key).or_insert_with(empty)
+    }
+
+    /// Whether there are open increments.
+    pub fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     /// From now on changes of the row come unasked.
@@ -69,39 +105,71 @@ impl<V: Element> Rows<V> {
         }
     }
 
-    /// A row has come that holds all increments at clocks below `clock`, and the own ones of the clocks up to `own_clock`; those
-    /// of the clock at hand only if `is_held` (a predecessor made them).
-    /// It replaces one of an earlier clock; of two of the same clock the first stays, for nobody knows which is newer.
-    pub fn put(&mut self, key: Key, values: &[V], clock: u64, own_clock: u64, is_held: bool) {
+    /// A predecessor had sent these increments early of clock `clock`, which it did not close.
+    pub fn take_off(&mut self, clock: u64, increments: HashMap<Key, Vec<V>>) {
+        self.early_before = (clock, increments);
+    }
+
+    /// A row has come that holds all increments at clocks below `clock`, and `own` of this worker's. It replaces one of an
+    /// earlier clock. Of two of the same clock the later one of the stream stays; a pulled one and one of the stream stay as
+    /// they came, for nobody knows which is newer, and the stream will bring it again if it changed.
+    pub fn put(&mut self, key: Key, values: &[V], clock: u64, own: Own, is_pulled: bool) {
+        let (before_clock, before) = &self.early_before;
+        let before = before.get(&key).filter(|_| own.clock < *before_clock).cloned();
         let row = self.row(key);
-        row.closed.retain(|&(of, _)| of > own_clock);
-        if row.clock.is_some_and(|had| had >= clock) {
+        row.sent.retain(|&(part, _)| !own.has(part));
+        let is_older = |had| had > clock || (had == clock && (is_pulled || row.is_pulled));
+        if row.clock.is_some_and(is_older) {
             return;
         }
-        row.clock = Some(clock);
+        (row.clock, row.is_pulled) = (Some(clock), is_pulled);
         row.values.clear();
         row.values.extend_from_slice(values);
-        let open = (!is_held).then_some(&row.open);
-        for increments in row.closed.iter().map(|(_, values)| values).chain(open) {
+        if let Some(values) = before {
+            row.values.iter_mut().zip(values).for_each(|(value, delta)| *value = *value - delta);
+        }
+        let open = (!own.is_held).then_some(&row.open);
+        for increments in row.sent.iter().map(|(_, values)| values).chain(open) {
             row.values.iter_mut().zip(increments).for_each(|(value, &delta)| *value += delta);
         }
     }
 
-    /// Closes a clock: the increments of it by key, in the order of keys. Those of subscribed rows are kept until rows
-    /// that hold them have come.
+    /// Rows with open increments, each with a weight made of its first `counted` values.
+    pub fn weigh(&self, weigher: &mut Weigher, counted: usize) -> Vec<(f64, Key)> {
+        let mut weigh = |row: &Row<V>| {
+            weigher.weigh(None, || relative_magnitude(&row.open[..counted], &row.values[..counted]))
+        };
+        self.touched.iter().filter_map(|key| Some((weigh(self.rows.get(key)?), *key))).collect()
+    }
+
+    /// Takes the open increments of these rows, which go as an early part.
+    pub fn part(&mut self, keys: &[Key], part: Part) -> Vec<V> {
+        let values = self.take(keys, part);
+        let rows = &self.rows;
+        self.touched.retain(|key| rows.get(key).is_some_and(|row| !row.open.is_empty()));
+        values
+    }
+
+    /// Closes a clock: the increments of it that have not gone yet by key, in the order of keys.
     pub fn close(&mut self, clock: u64) -> (Vec<Key>, Vec<V>) {
         let mut keys = std::mem::take(&mut self.touched);
         keys.sort_unstable();
+        let values = self.take(&keys, (clock, CLOSING));
+        (keys, values)
+    }
+
+    /// Takes open increments. Those of subscribed rows are kept until rows that hold them have come.
+    fn take(&mut self, keys: &[Key], part: Part) -> Vec<V> {
         let mut values = Vec::with_capacity(keys.len() * self.width);
-        for key in &keys {
+        for key in keys {
             let Some(row) = self.rows.get_mut(key) else { continue };
             let open = std::mem::take(&mut row.open);
             values.extend_from_slice(&open);
             if row.subscribed {
-                row.closed.push((clock, open));
+                row.sent.push((part, open));
             }
         }
-        (keys, values)
+        values
     }
 }
 

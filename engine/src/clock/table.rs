@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::config::{ClockError, ClockedConfig};
-use super::core::{ClockStats, ClockedCore};
+use super::core::ClockedCore;
+use super::stats::ClockStats;
 use crate::client::{Worker, WorkerError};
 use crate::history::Recorder;
 use crate::key_range::Key;
@@ -69,14 +70,15 @@ impl<V: Element> ClockedTable<V> {
         self.wait(worker, "rows of a clock", limit, |table, core, now, out| table.fetch(keys, core, now, out))
     }
 
-    /// Takes in what has come, without waiting: now and then within a clock, it makes the reads that follow fresher.
+    /// Takes in what has come, and sends what may go early, without waiting: now and then within a clock, it makes the reads
+    /// that follow fresher, here and elsewhere.
     ///
     /// # Errors
     /// As [`ClockedTable::fetch`].
     pub fn poll(&mut self, worker: &mut Worker) -> Result<(), ClockError> {
         worker.poll()?;
         let core = &mut self.core;
-        worker.with_core(|worker, _, _| core.poll(worker))
+        worker.with_core(|worker, now, out| core.poll(worker, now, out))
     }
 
     /// The row of `key`, fetched at this clock.
@@ -126,8 +128,8 @@ impl<V: Element> ClockedTable<V> {
     /// # Errors
     /// As [`ClockedTable::fetch`].
     pub fn flush(&mut self, worker: &mut Worker, limit: Duration) -> Result<(), ClockError> {
-        self.wait(worker, "closed clocks", limit, |table, core, _, _| {
-            table.poll(core)?;
+        self.wait(worker, "closed clocks", limit, |table, core, now, out| {
+            table.poll(core, now, out)?;
             Ok(table.is_idle())
         })
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::EarlyConfig;
 use crate::table::TableSpec;
 
 /// What a worker may ask of a shard beside moving values. Asking twice is the same as asking once.
@@ -22,6 +23,15 @@ pub enum Control {
         table: u16,
         /// Number of the new stream, above that of the worker's last one; streams begin at 0.
         generation: u32,
+    },
+    /// Send rows of a clocked table that this worker subscribed to before the least clock has advanced, too.
+    SendEarly {
+        /// Number of the table.
+        table: u16,
+        /// How much, and in which order. The budget is this shard's.
+        early: EarlyConfig,
+        /// Values at the beginning of a row that a change is measured by.
+        width: u32,
     },
     /// Is every worker's clock of a table at `time`? Refused with the names of those it waits for if not.
     Reached {

@@ -173,6 +173,7 @@ impl<'a> Frame<'a> {
             || (after && self.kind != Kind::Pull)
             || (flags & Flags::SUBSCRIBE != 0 && (existing || self.kind != Kind::Pull))
             || (self.kind == Kind::Rows && flags != 0)
+            || (self.is_early() && !self.may_be_early())
             || (self.is_lent() && (!matches!(self.kind, Kind::Push | Kind::PushPull) || header.parts == 0))
             || (self.is_lent() && self.is_filtered())
             || (self.kind == Kind::Values && (cached || contiguous));
@@ -197,6 +198,21 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn is_filtered(&self) -> bool {
         self.header.flags & Flags::FILTERED != 0
+    }
+
+    /// Whether it is about increments of a clock that is not closed.
+    #[inline]
+    pub fn is_early(&self) -> bool {
+        self.header.flags & Flags::EARLY != 0
+    }
+
+    fn may_be_early(&self) -> bool {
+        let Header { flags, parts, aux, .. } = self.header;
+        match self.kind {
+            Kind::Push => parts > 0 && aux > 0,
+            Kind::Pull => flags & Flags::EXISTING != 0 && !self.is_filtered(),
+            _ => false,
+        }
     }
 
     /// Bytes of the key part (once undone, if the frame is filtered).

@@ -148,8 +148,11 @@ impl Flags {
     pub const FILTERED: u16 = 32;
     /// Clocked tables: send the rows of this Pull again whenever somebody has changed them.
     pub const SUBSCRIBE: u16 = 64;
+    /// Clocked tables. Push: increments of a clock that is not closed, part `aux` of them (from 1); the clock stays. Pull
+    /// with EXISTING: of a clock that this worker's predecessor never closed, the increments it sent so.
+    pub const EARLY: u16 = 128;
     /// Every bit there is.
-    pub const ALL: u16 = 127;
+    pub const ALL: u16 = 255;
 }
 
 /// Which part of a worker's contribution to an aggregated update this request is: long key lists are cut into

@@ -21,7 +21,8 @@
 //! 40 u64 first       smallest key of the range
 //! 48 u64 last        largest key of the range, INCLUDED, so that 2^64-1 belongs to somebody
 //! 56 u32 key_count   keys the values belong to (calls: bytes of the verb; Ack: requests acknowledged)
-//! 60 u32 aux         requests: chunk, see [`Chunk`]; Refused: reason; Values: 1 = more follow; Rows: see below
+//! 60 u32 aux         requests: chunk, see [`Chunk`] (EARLY: number of the part); Refused: reason; Values: 1 = more follow;
+//!                    Rows: see below
 //!
 //! requests Push, Pull, PushPull and reply Values
 //! 64  keys           u64 x key_count | 16 bytes of signature (KEYS_CACHED) | nothing (CONTIGUOUS: first..=last)
@@ -37,11 +38,14 @@
 //!
 //! a clocked table (its workers' clocks are counted per key range)
 //! Push    time: the worker's clock from now on for all keys of first..=last, whose increments are `key_count` of them
+//!         with EARLY: increments of some keys at the clock that will be `time` when it is closed; the clock stays. `aux`
+//!         numbers the frames to this shard at that clock, rising from 1
 //! Pull    with AFTER_TIME: answer when no worker's clock is below `time`
+//!         with EARLY and EXISTING: the increments of a clock that this worker's predecessor did not close
 //! Values  time: no worker's clock was below it when the values were read
-//! Rows    keys and values like a Push; time: the least clock of all workers; aux: 2 x (how far the receiver's own
-//!         clock, as far as these rows hold its increments, is beyond `time`) + (1 = the last frame: what the
-//!         receiver has now is what there was at `time`, or newer)
+//! Rows    keys and values like a Push; time: the least clock of all workers; first: the receiver's own clock, as far as
+//!         these rows hold its increments; last: first + the number of its last early part that they hold; aux: 1 = the
+//!         last frame: what the receiver has now is what there was at `time`, or newer; 2 = early: `time` has been told
 //!
 //! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments
 //! Graph     64 `aux` edges (u32 node, u32 node that follows it), then `key_count` frames of kind Push, Pull, PushPull, Call

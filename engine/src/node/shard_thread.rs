@@ -15,7 +15,7 @@ use crate::manager::{NodeName, Notices, SessionEnd};
 use crate::session::PeerId;
 use crate::shard::{ShardCore, ShardStats};
 
-/// Nothing has to be done at any particular time; this only bounds a sleep.
+/// Nothing has to be done at any particular time but what goes early; this only bounds a sleep.
 const IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// Workers are not replaced yet, so each is its own first incarnation.
@@ -68,6 +68,7 @@ impl ShardThread {
         let mut links =
             Links::new(workers, self.busy_threads, &watched).map_err(NodeError::os("making a waiter"))?;
         let mut met = vec![false; workers];
+        let began = Instant::now();
         loop {
             match self.notices.end() {
                 None => {}
@@ -75,11 +76,12 @@ impl ShardThread {
                 Some(end) => return Err(end.into()),
             }
             self.welcome(&mut links, &mut met)?;
-            if self.turn(&mut links)? > 0 {
+            if self.turn(&mut links, began)? > 0 {
                 links.worked();
                 continue;
             }
-            let until = Instant::now() + IDLE_FOR;
+            let idle = Instant::now() + IDLE_FOR;
+            let until = self.core.next_wake().map_or(idle, |at| idle.min(began + at));
             if links.wait(until).map_err(NodeError::os("waiting"))? != Woken::Poll {
                 self.notices.drain_news();
             }
@@ -115,13 +117,16 @@ impl ShardThread {
     }
 
     /// One round over all links. Returns how many frames came.
-    fn turn(&mut self, links: &mut Links) -> Result<usize, NodeError> {
+    fn turn(&mut self, links: &mut Links, began: Instant) -> Result<usize, NodeError> {
         let core = &mut self.core;
         let mut frames = 0;
         for peer in 0..links.len() as u32 {
             frames += links.turn(PeerId(peer), &mut |from, frame, out| {
                 core.handle(from, frame, out).map_err(|fault| fault.to_string())
             });
+        }
+        if core.next_wake().is_some() {
+            core.poll(began.elapsed(), links);
         }
         core.flush(links);
         while let Some((peer, end)) = links.take_end().map_err(NodeError::os("waiting"))? {

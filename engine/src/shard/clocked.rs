@@ -7,6 +7,7 @@
 //! does over again, key by key, because its predecessor may have come to die between two pieces of one clock.
 
 use super::core::ShardCore;
+use super::early::Ledger;
 use super::key_cache::{KeysRef, Located};
 use super::lent::arrays;
 use super::replies::Reply;
@@ -25,9 +26,11 @@ pub(super) struct Clocks {
     pub workers: Vec<RangeClock>,
     least: u64,
     /// Slots changed since the least clock advanced.
-    dirty: Bits,
+    pub dirty: Bits,
     /// By rank.
     pub streams: Vec<Stream>,
+    /// By rank, what was sent of clocks that are not closed.
+    pub ledgers: Vec<Option<Ledger>>,
     /// By slot, for those somebody subscribed to.
     pub keys: Vec<Key>,
 }
@@ -99,8 +102,9 @@ impl TableSlot {
         }
         let workers: Vec<_> = (0..workers).map(|_| RangeClock::new(owned)).collect();
         let streams = workers.iter().map(|_| Stream::default()).collect();
-        self.clocks =
-            Some(Box::new(Clocks { workers, least: 0, dirty: Bits::default(), streams, keys: Vec::new() }));
+        let ledgers = workers.iter().map(|_| None).collect();
+        let (dirty, keys) = (Bits::default(), Vec::new());
+        self.clocks = Some(Box::new(Clocks { workers, least: 0, dirty, streams, ledgers, keys }));
     }
 }
 
@@ -117,7 +121,9 @@ impl ShardCore {
             let text = "a clocked table is pulled by itself: expected a push, got a push with a pull";
             return Err(Refusal::new(RefusalCode::Mismatch, text.to_owned()).into());
         }
-        let is_replacement = matches!(&self.sessions[rank as usize], Some(session) if session.replacement);
+        let session = self.sessions[rank as usize].as_ref();
+        let (is_replacement, epoch) =
+            session.map_or((false, 0), |session| (session.replacement, session.epoch));
         let workers = self.config.workers;
         let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
         slot.check_parts(frame)?;
@@ -125,6 +131,9 @@ impl ShardCore {
             let text = format!("clocks are those of workers 0 to {}, got worker {rank}", workers - 1);
             return Err(Refusal::new(RefusalCode::Limit, text).into());
         };
+        if frame.is_early() {
+            return self.push_early(rank, frame, out);
+        }
         let standing = clocks.standing(rank, range, header.time, is_replacement);
         match standing.map_err(|text| Refusal::new(RefusalCode::Time, text))? {
             Standing::Done => {}
@@ -132,9 +141,14 @@ impl ShardCore {
                 let located = self.locate(frame, true)?;
                 let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
                 apply(&mut slot.table, frame, &located.at, PeerId(rank), out)?;
-                slot.note_changed(&located);
+                slot.take_off(rank, epoch, &[range], header.time)?;
+                slot.note_changed(&located, frame, PeerId(rank), out);
             }
-            Standing::Partly(news) => self.apply_news(rank, frame, &news, out)?,
+            Standing::Partly(news) => {
+                self.apply_news(rank, frame, &news, out)?;
+                let slot = self.slot(header.table).ok_or_else(|| Refusal::no_table(header.table))?;
+                slot.take_off(rank, epoch, &news, header.time)?;
+            }
         }
         self.record(rank, header.sequence, Outcome::Applied);
         self.ack(rank, header.sequence);
@@ -143,6 +157,8 @@ impl ShardCore {
             if clock.min_in(range).is_some_and(|at| at < header.time) {
                 clock.set(range, header.time);
             }
+            let done = clock.min();
+            clocks.ledgers[rank as usize].take_if(|ledger| ledger.is_closed(done));
         }
         self.advance(header.table, out);
         Ok(())
@@ -186,7 +202,7 @@ impl ShardCore {
                 apply_some(table, &arrays(frame, width, PeerId(rank), out)?[..parts], &keys, is_new)?;
             }
         }
-        slot.note_changed(&located);
+        slot.note_changed(&located, frame, PeerId(rank), out);
         Ok(())
     }
 
@@ -278,18 +294,8 @@ impl ShardCore {
     }
 }
 
-impl TableSlot {
-    fn note_changed(&mut self, located: &Located) {
-        if let Some(clocks) = &mut self.clocks
-            && clocks.streams.iter().any(Stream::is_followed)
-        {
-            slots_of(&located.at).for_each(|slot| clocks.dirty.set(slot));
-        }
-    }
-}
-
 /// The keys of a request; a clocked table keeps them with its lists.
-fn keys_of(located: &Located) -> Vec<Key> {
+pub(super) fn keys_of(located: &Located) -> Vec<Key> {
     match &located.keys {
         KeysRef::Range(range) => (range.first()..=range.last()).collect(),
         KeysRef::List(keys) => keys.to_vec(),
@@ -297,7 +303,7 @@ fn keys_of(located: &Located) -> Vec<Key> {
     }
 }
 
-fn not_clocked(table: u16) -> Refusal {
+pub(super) fn not_clocked(table: u16) -> Refusal {
     let text = format!("table {table} has no clocks: expected one with clocked pushes");
     Refusal::new(RefusalCode::Mismatch, text)
 }

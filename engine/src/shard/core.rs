@@ -100,6 +100,8 @@ pub struct ShardCore {
     pub(super) scratch: Scratch,
     /// Requests that consist of others.
     pub(super) graphs: Graphs,
+    /// Somebody wants changed rows before the least clock has advanced.
+    pub(super) sends_early: bool,
 }
 
 impl ShardCore {
@@ -109,7 +111,20 @@ impl ShardCore {
         let sessions = (0..config.workers).map(|_| None).collect();
         let (buffers, keys, stats) = (Buffers::default(), Vec::new(), ShardStats::default());
         let (tables, scratch, graphs) = (Vec::new(), Scratch::default(), Graphs::default());
-        ShardCore { config, registry, tables, sessions, cache, buffers, keys, stats, scratch, graphs }
+        let sends_early = false;
+        ShardCore {
+            config,
+            registry,
+            tables,
+            sessions,
+            cache,
+            buffers,
+            keys,
+            stats,
+            scratch,
+            graphs,
+            sends_early,
+        }
     }
 
     /// The settings.
@@ -294,9 +309,9 @@ impl ShardCore {
         self.check_unread(from)
     }
 
-    /// The planted bug: repeated pushes to tables that apply them at once are applied again.
+    /// The planted bug: repeated pushes to tables that apply them at once are applied again, and so are early parts.
     fn applies_twice(&self, frame: &Frame<'_>) -> bool {
-        let at_once = |slot: &TableSlot| slot.spec.aggregation == Aggregation::Immediate;
+        let at_once = |slot: &TableSlot| slot.spec.aggregation == Aggregation::Immediate || frame.is_early();
         let slot = || self.tables.get(frame.header.table as usize).and_then(Option::as_deref);
         self.config.planted_bug_apply_twice && frame.kind == Kind::Push && slot().is_some_and(at_once)
     }

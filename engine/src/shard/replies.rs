@@ -187,6 +187,7 @@ impl Sender<'_> {
                 let Some(slot) = slot_of(tables, header.table) else {
                     return self.send_refusal(header.sequence, &Refusal::no_table(header.table), out);
                 };
+                slot.note_pulled(self.peer, header, located);
                 match slot.refresh(located, false) {
                     Ok(()) => match self.send_values(header, slot, located, out)? {
                         None => Ok(()),
@@ -283,7 +284,11 @@ impl Sender<'_> {
     ) -> Result<Option<Ready>, OutboxError> {
         let frame_bytes_max = self.filters.plain_bytes_max(request.sequence, self.config.frame_bytes_max);
         let limit = Layout::keys_max(frame_bytes_max, 1, slot.row_bytes());
-        let (keys, at) = slot.table.existing_up_to(request.first, request.last, limit);
+        let is_early = request.flags & Flags::EARLY != 0;
+        let nothing = (Vec::new(), slot.table.at_slots(Vec::new()));
+        let table = if is_early { slot.sent_early_mut(self.peer) } else { Some(&mut slot.table) };
+        let found = table.map(|table| table.existing_up_to(request.first, request.last, limit));
+        let (keys, at) = found.unwrap_or(nothing);
         let mut header = self.values_header(request, slot, keys.len());
         header.flags = Flags::EXISTING;
         if keys.len() == limit
@@ -294,13 +299,14 @@ impl Sender<'_> {
         }
         let layout = Layout::new(size_of_val::<[Key]>(&keys), keys.len() * slot.row_bytes(), 1);
         let located = Located { keys: KeysRef::Settled, at: at.into() };
-        if let Some(ready) = self.filters.code(&header, slot, &located, &keys) {
+        if !is_early && let Some(ready) = self.filters.code(&header, slot, &located, &keys) {
             return Ok(Some(ready));
         }
+        let table = slot.sent_early(self.peer).filter(|_| is_early).unwrap_or(&slot.table);
         let sent = out.send(self.peer, layout.frame_bytes, &mut |body| {
             let key_part = body_part(body, HEADER_BYTES..HEADER_BYTES + layout.key_bytes);
             key_part.copy_from_slice(bytemuck::cast_slice(&keys));
-            write_rows(&slot.table, &located, body_part(body, layout.array(0)));
+            write_rows(table, &located, body_part(body, layout.array(0)));
             compose_header(body, &header)
         });
         sent.map(|()| None)

@@ -164,6 +164,9 @@ impl ShardCore {
         if !declares && slot.clocks.is_some() {
             return self.push_clocked(rank, frame, out);
         }
+        if frame.is_early() {
+            return Err(super::clocked::not_clocked(id).into());
+        }
         if frame.kind == Kind::Push && header.key_count == 1 && header.flags == Flags::CONTIGUOUS {
             // The cheap road of one key: nothing is allocated here.
             let at = slot.resolve_one(header.first, true)?;
@@ -291,6 +294,7 @@ impl ShardCore {
             Control::Create(spec) => self.create_table(spec).map_err(Refusal::table)?,
             Control::Freeze { table } => self.freeze(table)?,
             Control::Restream { table, generation } => self.restream(rank, table, generation)?,
+            Control::SendEarly { table, early, width } => self.begin_early(rank, table, early, width)?,
             Control::Reached { table, time } => self.reached(table, time)?,
             Control::Drop { table } => self.drop_table(table, out),
         }

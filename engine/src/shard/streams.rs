@@ -5,6 +5,7 @@
 //! worker that reads slowly gets each row once, in its newest state, and nothing grows but a bit per row. The last frame
 //! says how far the least clock is. Frames are numbered; when some are lost, the worker asks for the stream anew.
 
+use super::early::EarlyRows;
 use super::key_cache::{KeysRef, Located};
 use super::replies::{Sender, write_rows};
 use super::tables::TableSlot;
@@ -32,7 +33,11 @@ impl Bits {
         self.0.fill(0);
     }
 
-    fn unset(&mut self, slot: u32) {
+    pub fn has(&self, slot: u32) -> bool {
+        self.0.get(slot as usize / 64).is_some_and(|word| word & 1 << (slot % 64) != 0)
+    }
+
+    pub fn unset(&mut self, slot: u32) {
         if let Some(word) = self.0.get_mut(slot as usize / 64) {
             *word &= !(1 << (slot % 64));
         }
@@ -51,7 +56,7 @@ impl Bits {
         self.0.iter_mut().zip(a.0.iter().zip(&b.0)).for_each(|(word, (a, b))| *word |= a & b);
     }
 
-    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0..).zip(&self.0).flat_map(|(index, &word): (u32, &u64)| {
             let mut left = word;
             std::iter::from_fn(move || {
@@ -74,6 +79,8 @@ pub(super) struct Stream {
     is_followed: bool,
     /// Something is to be sent, if only the clock.
     owes: bool,
+    /// What goes before the least clock has advanced.
+    pub early: Option<Box<EarlyRows>>,
 }
 
 impl Stream {
@@ -90,9 +97,24 @@ impl Stream {
         self.is_followed
     }
 
+    /// Whether something is to be sent that could not yet.
+    pub fn owes(&self) -> bool {
+        self.owes
+    }
+
+    /// A row has changed, by so much for its size.
+    pub fn changed(&mut self, slot: u32, moved: f64) {
+        if let Some(early) = self.early.as_mut().filter(|_| self.subscribed.has(slot)) {
+            early.change(slot, moved);
+        }
+    }
+
     /// The least clock has advanced, and `dirty` changed meanwhile. True if a reply must be queued for it.
     pub fn advance(&mut self, dirty: &Bits) -> bool {
-        self.pending.add_common(dirty, &self.subscribed);
+        let mut news = Bits::default();
+        news.add_common(dirty, &self.subscribed);
+        self.early.iter_mut().for_each(|early| early.advance(&mut news));
+        self.pending.add_common(&news, &news);
         self.is_followed && !std::mem::replace(&mut self.owes, true)
     }
 
@@ -108,27 +130,43 @@ impl Stream {
 }
 
 /// The rows of the next frame, and how far the worker's own increments are in all of them.
-struct Batch {
-    slots: Vec<u32>,
+pub(super) struct Batch {
+    pub slots: Vec<u32>,
     keys: Vec<Key>,
     own_clock: u64,
     is_last: bool,
 }
 
+impl Batch {
+    /// No rows; the worker's clock is at least `least`.
+    pub fn empty(least: u64) -> Batch {
+        Batch { slots: Vec::new(), keys: Vec::new(), own_clock: least, is_last: true }
+    }
+
+    /// Adds a row unless the worker's clock is another there than in the rows before.
+    pub fn try_add(&mut self, slot: u32, keys: &[Key], clock: &RangeClock) -> bool {
+        let key = keys.get(slot as usize).copied().unwrap_or_default();
+        let own_clock = clock.get(key).unwrap_or(self.own_clock);
+        if self.slots.is_empty() {
+            self.own_clock = own_clock;
+        }
+        let fits = self.own_clock == own_clock;
+        if fits {
+            self.slots.push(slot);
+            self.keys.push(key);
+        }
+        fits
+    }
+}
+
 impl Stream {
     fn next_batch(&self, clock: &RangeClock, keys: &[Key], least: u64, rows_max: usize) -> Batch {
-        let mut batch = Batch { slots: Vec::new(), keys: Vec::new(), own_clock: least, is_last: true };
+        let mut batch = Batch::empty(least);
         for slot in self.pending.iter() {
-            let key = keys.get(slot as usize).copied().unwrap_or_default();
-            let own_clock = clock.get(key).unwrap_or(least);
-            if batch.slots.is_empty() {
-                batch.own_clock = own_clock;
-            } else if batch.slots.len() == rows_max || batch.own_clock != own_clock {
+            if batch.slots.len() == rows_max || !batch.try_add(slot, keys, clock) {
                 batch.is_last = false;
                 break;
             }
-            batch.slots.push(slot);
-            batch.keys.push(key);
         }
         batch
     }
@@ -137,42 +175,60 @@ impl Stream {
 impl Sender<'_> {
     /// Sends all pending rows of this worker, as far as there is room.
     pub fn send_rows(&self, slot: &mut TableSlot, out: &mut dyn Outbox) -> Result<(), OutboxError> {
-        let (row_bytes, table) = (slot.row_bytes(), slot.spec.id);
-        let rows_max = Layout::keys_max(self.config.frame_bytes_max, 1, row_bytes);
-        let Some(clocks) = slot.clocks.as_mut() else { return Ok(()) };
-        let (least, rank) = (clocks.least(), self.peer.0 as usize);
-        let Some((clock, stream)) = clocks.workers.get(rank).zip(clocks.streams.get_mut(rank)) else {
-            return Ok(());
-        };
-        while stream.owes {
-            let batch = stream.next_batch(clock, &clocks.keys, least, rows_max);
-            let ahead = batch.own_clock.saturating_sub(least).min(u64::from(u32::MAX >> 1)) as u32;
-            let ends = batch.keys.iter().min().zip(batch.keys.iter().max());
-            let (first, last) = ends.map_or((0, Key::MAX), |(first, last)| (*first, *last));
-            let header = Header {
-                table,
-                value_type: slot.spec.value_type as u8,
-                parts: 1,
-                time: least,
-                first,
-                last,
-                key_count: batch.keys.len() as u32,
-                aux: ahead << 1 | u32::from(batch.is_last),
-                ..self.header(Kind::Rows, u64::from(stream.generation) << 32 | u64::from(stream.number))
+        let rows_max = Layout::keys_max(self.config.frame_bytes_max, 1, slot.row_bytes());
+        let rank = self.peer.0 as usize;
+        loop {
+            let Some(clocks) = &slot.clocks else { return Ok(()) };
+            let Some((clock, stream)) = clocks.workers.get(rank).zip(clocks.streams.get(rank)) else {
+                return Ok(());
             };
-            let layout = Layout::new(size_of_val::<[Key]>(&batch.keys), batch.keys.len() * row_bytes, 1);
-            let at = slot.table.at_slots(batch.slots.clone());
-            let located = Located { keys: KeysRef::Range(KeyRange::ALL), at: at.into() };
-            out.send(self.peer, layout.frame_bytes, &mut |body| {
-                let key_part = body_part(body, HEADER_BYTES..HEADER_BYTES + layout.key_bytes);
-                key_part.copy_from_slice(bytemuck::cast_slice(&batch.keys));
-                write_rows(&slot.table, &located, body_part(body, layout.array(0)));
-                compose_header(body, &header)
-            })?;
-            stream.number = stream.number.wrapping_add(1);
-            batch.slots.iter().for_each(|&slot| stream.pending.unset(slot));
-            stream.owes = !(batch.is_last && stream.pending.is_empty());
+            if !stream.owes {
+                return Ok(());
+            }
+            let batch = stream.next_batch(clock, &clocks.keys, clocks.least(), rows_max);
+            self.send_batch(slot, &batch, false, out)?;
+            let stream = slot.clocks.as_mut().and_then(|clocks| clocks.streams.get_mut(rank));
+            if let Some(stream) = stream {
+                batch.slots.iter().for_each(|&slot| stream.pending.unset(slot));
+                stream.owes = !(batch.is_last && stream.pending.is_empty());
+            }
         }
+    }
+
+    /// Sends one frame of the worker's stream.
+    pub fn send_batch(
+        &self,
+        slot: &mut TableSlot,
+        batch: &Batch,
+        is_early: bool,
+        out: &mut dyn Outbox,
+    ) -> Result<(), OutboxError> {
+        let (row_bytes, rank) = (slot.row_bytes(), self.peer.0 as usize);
+        let Some(clocks) = slot.clocks.as_mut() else { return Ok(()) };
+        let own_early = clocks.own_early(rank, self.epoch, batch.own_clock);
+        let least = clocks.least();
+        let Some(stream) = clocks.streams.get_mut(rank) else { return Ok(()) };
+        let header = Header {
+            table: slot.spec.id,
+            value_type: slot.spec.value_type as u8,
+            parts: 1,
+            time: least,
+            first: batch.own_clock,
+            last: batch.own_clock.saturating_add(own_early.into()),
+            key_count: batch.keys.len() as u32,
+            aux: u32::from(batch.is_last) | u32::from(is_early) << 1,
+            ..self.header(Kind::Rows, u64::from(stream.generation) << 32 | u64::from(stream.number))
+        };
+        let layout = Layout::new(size_of_val::<[Key]>(&batch.keys), batch.keys.len() * row_bytes, 1);
+        let at = slot.table.at_slots(batch.slots.clone());
+        let located = Located { keys: KeysRef::Range(KeyRange::ALL), at: at.into() };
+        out.send(self.peer, layout.frame_bytes, &mut |body| {
+            let key_part = body_part(body, HEADER_BYTES..HEADER_BYTES + layout.key_bytes);
+            key_part.copy_from_slice(bytemuck::cast_slice(&batch.keys));
+            write_rows(&slot.table, &located, body_part(body, layout.array(0)));
+            compose_header(body, &header)
+        })?;
+        stream.number = stream.number.wrapping_add(1);
         Ok(())
     }
 }

@@ -49,6 +49,10 @@ impl WorkerCore {
             let text = format!("an aggregated push in {chunks} frames per shard; at most {CHUNKS_MAX}");
             return Err(SubmitError::Keys(text));
         }
+        if body.early > 0 && chunks > 1 {
+            let text = format!("an early part in {chunks} frames per shard; at most 1");
+            return Err(SubmitError::Keys(text));
+        }
         for piece in &body.pieces {
             if let Some(reason) = &self.sessions[piece.shard as usize].gone {
                 return Err(SubmitError::PeerGone { shard: piece.shard, reason: reason.clone() });

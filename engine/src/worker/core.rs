@@ -239,6 +239,7 @@ impl WorkerCore {
             time: options.time,
             after_time: options.after_time,
             subscribe: options.subscribe,
+            early: options.early,
             priority: options.priority,
             parts,
             into,

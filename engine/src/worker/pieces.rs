@@ -21,6 +21,8 @@ pub(super) struct Body {
     pub time: u64,
     pub after_time: bool,
     pub subscribe: bool,
+    /// Of a clocked table: the number of an early part, or 0.
+    pub early: u32,
     /// Of a clocked table: rows whose values have come, and the clock they came with.
     pub clocks: Vec<(Range<usize>, u64)>,
     pub priority: i32,
@@ -101,6 +103,7 @@ impl Body {
             time: 0,
             after_time: false,
             subscribe: false,
+            early: 0,
             priority: 0,
             clocks: Vec::new(),
             what,
@@ -135,7 +138,8 @@ impl Body {
         let collects = match self.kind {
             Kind::Pull if self.after_time && self.list().is_empty() => true,
             Kind::Pull => self.table.aggregation.counts_times() && self.subscribe,
-            _ => self.table.aggregation.counts_times(),
+            // An early part advances nobody's clock.
+            _ => self.table.aggregation.counts_times() && self.early == 0,
         };
         self.pieces = match &self.what {
             What::Keys(Keys::List(list)) => {

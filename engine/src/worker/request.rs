@@ -84,6 +84,9 @@ pub struct Options {
     pub after_time: bool,
     /// Pull of a clocked table only: have the rows sent again whenever somebody has changed them.
     pub subscribe: bool,
+    /// Clocked tables only. Push: these are increments of a clock that is not closed, the so manieth part of them, from 1; 0
+    /// closes the clock. Pull of existing keys: not 0 asks for what this worker's predecessor pushed so.
+    pub early: u32,
     /// Requests of a higher priority leave before those of a lower one that wait for room; otherwise first in, first out.
     pub priority: i32,
     /// When to give up, on the clock given to `poll`.

@@ -22,10 +22,16 @@ pub struct RowsFrame {
     pub number: u32,
     /// No worker's clock was below this when the rows were read.
     pub clock: u64,
-    /// The rows hold this worker's own increments up to this clock, and none after it.
+    /// The rows hold this worker's own increments up to this clock, ...
     pub own_clock: u64,
+    /// ... of those of the next clock the early parts up to this one, and none after them.
+    pub own_early: u32,
     /// Whether the worker has everything of `clock` once it has this frame and those before it.
     pub is_last: bool,
+    /// Whether it left before the least clock had advanced.
+    pub is_early: bool,
+    /// Length of the frame.
+    pub frame_bytes: u64,
     /// The keys.
     pub keys: Vec<Key>,
     /// Their rows, one after the other.
@@ -105,8 +111,11 @@ fn read(table: TableHandle, shard: u32, frame: &Frame<'_>) -> Result<RowsFrame, 
         generation: (header.sequence >> 32) as u32,
         number: header.sequence as u32,
         clock: header.time,
-        own_clock: header.time.saturating_add(u64::from(header.aux >> 1)),
-        is_last: header.aux & 1 == 1,
+        own_clock: header.first,
+        own_early: u32::try_from(header.last - header.first).unwrap_or(u32::MAX),
+        is_last: header.aux & 1 != 0,
+        is_early: header.aux & 2 != 0,
+        frame_bytes: frame.bytes().len() as u64,
         keys,
         values,
     })

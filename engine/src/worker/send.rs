@@ -311,8 +311,9 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
     };
     let after = if body.after_time && body.kind == Kind::Pull { Flags::AFTER_TIME } else { 0 };
     let subscribe = if body.subscribe && body.kind == Kind::Pull { Flags::SUBSCRIBE } else { 0 };
+    let early = if body.early > 0 { Flags::EARLY } else { 0 };
     Header {
-        flags: flags | after | subscribe,
+        flags: flags | after | subscribe | early,
         table: body.table.id,
         value_type: body.table.value_type,
         parts: body.parts.len() as u8,
@@ -320,7 +321,7 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
         first: piece.range.first(),
         last: piece.range.last(),
         key_count: piece.rows().len() as u32,
-        aux: piece.chunk.to_aux(),
+        aux: if body.early > 0 { body.early } else { piece.chunk.to_aux() },
         ..Header::new(body.kind)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use keyrange::client::{Worker, WorkerError};
-use keyrange::clock::{ClockError, ClockedConfig, ClockedTable, Staleness};
+use keyrange::clock::{ClockError, ClockedConfig, ClockedTable, EarlyConfig, Staleness};
 use keyrange::history::{Event, FileRecorder, Header, HistoryError};
 use keyrange::key_list::KeyList;
 use keyrange::key_range::{Key, KeyRange};
@@ -52,6 +52,8 @@ pub struct FactorJob {
     pub eager: bool,
     /// Bound of the increments under way, times the root of the clock.
     pub value_bound: Option<f64>,
+    /// What may leave before its clock.
+    pub early: Option<EarlyConfig>,
     /// Folder for the history of all reads.
     pub history: Option<PathBuf>,
     /// Of the beginning and of the order of ratings.
@@ -149,11 +151,10 @@ impl<'a> Training<'a> {
         let audit = job.history.is_some();
         let width = job.rank as u32 + 1 + if audit { workers } else { 0 };
         let items = worker.create_table(&items_spec(width), patience)?;
-        let config =
-            ClockedConfig { staleness: job.staleness, eager: job.eager, value_bound: job.value_bound, audit };
+        let &FactorJob { staleness, eager, value_bound, early, .. } = job;
+        let config = ClockedConfig { staleness, eager, value_bound, audit, early };
         let mut table = ClockedTable::new(worker, items, config)?;
         if let Some(folder) = &job.history {
-            let (staleness, eager) = (job.staleness, job.eager);
             let header = Header { rank, incarnation: 0, workers, staleness, eager };
             table.record(Box::new(FileRecorder::create(folder, &header)?));
         }
@@ -306,6 +307,9 @@ impl<'a> Training<'a> {
         sums.extend([stats.rows_pulled, stats.rows_pushed].map(|rows| rows as f64));
         sums.extend([traffic.sent_bytes, traffic.received_bytes].map(|bytes| bytes as f64));
         sums.extend([self.table.waited().as_secs_f64(), seconds]);
+        let early = stats.early;
+        let early = [early.rows_sent, early.bytes_sent, early.rows_received, early.bytes_received];
+        sums.extend(early.map(|count| count as f64));
         let sums = self.sum(sums)?;
         if rank == 0 {
             let report = self.report(points, workers, &sums);
@@ -336,9 +340,10 @@ impl<'a> Training<'a> {
         let counted = (0..).zip(&rest[..BINS]).filter(|(_, count)| **count > 0.0);
         let staleness = counted.map(|(bin, &count)| (-1 - bin as i64, count as u64)).collect();
         let (staleness_mean, staleness_variance) = moments(&staleness);
-        let [rows_pulled, rows_pushed, sent, received, waited, worked] = rest[BINS..] else {
+        let [rows_pulled, rows_pushed, sent, received, waited, worked, ref early @ ..] = rest[BINS..] else {
             unreachable!("as many as were summed")
         };
+        let early = |place: usize| early[place] as u64;
         FactorReport {
             job: self.job.clone(),
             train: self.ratings.train.len() as u64,
@@ -356,6 +361,10 @@ impl<'a> Training<'a> {
             rows_pushed: rows_pushed as u64,
             bytes_sent: sent as u64,
             bytes_received: received as u64,
+            rows_sent_early: early(0),
+            bytes_sent_early: early(1),
+            rows_received_early: early(2),
+            bytes_received_early: early(3),
         }
     }
 }

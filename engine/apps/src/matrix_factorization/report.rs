@@ -52,6 +52,14 @@ pub struct FactorReport {
     pub bytes_sent: u64,
     /// Bytes that workers received.
     pub bytes_received: u64,
+    /// Rows of increments that workers sent before their clock was closed.
+    pub rows_sent_early: u64,
+    /// Bytes of the frames of those.
+    pub bytes_sent_early: u64,
+    /// Rows that servers sent before everybody's clock had advanced.
+    pub rows_received_early: u64,
+    /// Bytes of the frames of those.
+    pub bytes_received_early: u64,
 }
 
 /// Mean and variance of a histogram.

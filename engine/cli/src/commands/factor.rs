@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use keyrange::clock::{ClockedConfig, Staleness};
+use keyrange::clock::{ClockedConfig, EarlyConfig, EarlyOrder, Staleness};
 use keyrange_apps::matrix_factorization::FactorJob;
 
 use crate::failure::Failure;
@@ -48,6 +48,25 @@ pub struct FactorArgs {
     /// Go on after a clock only if no element of the increments under way is beyond X / sqrt(clock); with --eager
     #[arg(long, env = "KEYRANGE_VALUE_BOUND", allow_negative_numbers = true, value_parser = positive, value_name = "X")]
     value_bound: Option<f64>,
+
+    /// Send up to N bytes per second of increments of the clock at hand before it is closed, and with --eager as many of
+    /// changed rows before everybody's clock has advanced
+    #[arg(long, env = "KEYRANGE_EARLY_BYTES_PER_S", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    early_bytes_per_s: Option<u64>,
+
+    /// Bytes that a worker, and each server to a worker, sends early at once, at most
+    #[arg(long, env = "KEYRANGE_EARLY_BURST_BYTES", default_value_t = 16 << 10, value_name = "BYTES", requires = "early_bytes_per_s")]
+    early_burst_bytes: u64,
+
+    /// Which rows are sent early first: magnitude (those that changed most for their size), fifo or random
+    #[arg(
+        long,
+        env = "KEYRANGE_EARLY_ORDER",
+        default_value = "magnitude",
+        value_name = "ORDER",
+        requires = "early_bytes_per_s"
+    )]
+    early_order: EarlyOrder,
 
     /// How far a step of the descent goes
     #[arg(long, env = "KEYRANGE_RATE", allow_negative_numbers = true, default_value_t = 0.005, value_parser = positive, value_name = "X")]
@@ -120,6 +139,16 @@ impl FactorArgs {
             ..ClockedConfig::new(self.staleness)
         };
         config.check().map_err(|error| Failure::input(format!("--value-bound: {error}")))?;
+        let early = self.early_bytes_per_s.map(|bytes_per_s| EarlyConfig {
+            bytes_per_s,
+            burst_bytes: self.early_burst_bytes,
+            order: self.early_order,
+        });
+        let counters = self.history.as_ref().map_or(0, |_| self.size.workers);
+        let row_bytes = (self.rank + 1 + counters) as usize * size_of::<f32>();
+        if let Some(Err(error)) = early.map(|early| early.check(row_bytes)) {
+            return Err(Failure::input(format!("--early-burst-bytes: {error}")));
+        }
         if !self.data.exists() {
             return Err(Failure::input(format!("{}: no such file", self.data.display())));
         }
@@ -139,6 +168,7 @@ impl FactorArgs {
             staleness: self.staleness,
             eager: self.eager,
             value_bound: self.value_bound,
+            early,
             history: self.history.clone().map(std::path::absolute).transpose()?,
             seed: self.seed,
             patience_s: self.patience.as_secs_f64(),

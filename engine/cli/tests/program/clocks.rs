@@ -18,6 +18,9 @@ fn a_recorded_run_keeps_its_promises_and_a_changed_record_does_not() {
         "--staleness 0",
         "--staleness 2 --eager --embedded",
         "--staleness 1 --eager --value-bound 0.5 --carrier tcp",
+        "--staleness 1 --early-bytes-per-s 20000000 --early-burst-bytes 2000",
+        "--staleness 2 --eager --early-bytes-per-s 20000000 --early-burst-bytes 2000 --early-order fifo --embedded",
+        "--staleness 2 --eager --value-bound 0.5 --early-bytes-per-s 20000000 --early-burst-bytes 2000",
     ] {
         let place = Place::new();
         place.write("ratings.csv", ratings());
@@ -26,6 +29,8 @@ fn a_recorded_run_keeps_its_promises_and_a_changed_record_does_not() {
         place.keyrange(words).words(how).words("--report report.json").succeed();
         let report = place.report();
         assert!(report.number("/test_rmse") < 1.5 && report.number("/curve/3/test_rmse") < 1.5, "{how}");
+        let early = report.number("/rows_sent_early");
+        assert_eq!(early > 0.0, how.contains("early"), "{how}: {early}");
         let checked = place.keyrange("check-history run").succeed();
         assert!(checked.stdout.contains("no violation"), "{how}: {checked:?}");
         let file = place.path("run").join("worker-1-0.history");
@@ -67,6 +72,12 @@ fn what_makes_no_sense_is_refused() {
     let cases = [
         ("--data ratings.csv --staleness -1", "got -1"),
         ("--data ratings.csv --value-bound 1", "needs eager"),
+        ("--data ratings.csv --early-order size --early-bytes-per-s 1000", "magnitude, fifo or random"),
+        ("--data ratings.csv --early-order fifo", "--early-bytes-per-s"),
+        (
+            "--data ratings.csv --early-bytes-per-s 1000 --early-burst-bytes 100",
+            "parts of at least 212 bytes",
+        ),
         ("--data bad.csv", "bad.csv:3001:5: expected a rating"),
         ("--data none.csv", "no such file"),
     ];

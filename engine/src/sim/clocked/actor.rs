@@ -37,6 +37,8 @@ pub(super) struct Actor {
     header: Header,
     /// Rows to read at this clock, once chosen.
     reads: Vec<Key>,
+    /// Rows still to add to at this clock, the last first, once the first reads are done.
+    adds: Option<Vec<Key>>,
     is_settling: bool,
     pub paused_until: u64,
 }
@@ -63,6 +65,7 @@ impl Actor {
             eager: config.eager,
             value_bound: config.value_bound.filter(|_| config.eager),
             audit: true,
+            early: stage.early,
         };
         let workers = config.workers as u32;
         let table = ClockedCore::new(TableHandle::from(&stage.table), clocked, workers, &mut core);
@@ -76,13 +79,18 @@ impl Actor {
             staleness: promised,
             eager: config.eager,
         };
-        let (reads, is_settling, paused_until) = (Vec::new(), false, 0);
-        Ok(Actor { rank, core, table, memory, header, reads, is_settling, paused_until })
+        let (reads, adds, is_settling, paused_until) = (Vec::new(), None, false, 0);
+        Ok(Actor { rank, core, table, memory, header, reads, adds, is_settling, paused_until })
     }
 
     pub fn history(&self) -> Recorded {
         let events = self.memory.0.lock().expect("nobody panics with it").clone();
         Recorded { header: self.header.clone(), events }
+    }
+
+    #[cfg(test)]
+    pub fn early(&self) -> crate::clock::EarlyTraffic {
+        self.table.stats().early
     }
 
     pub fn is_done(&self, config: &SimConfig) -> bool {
@@ -113,7 +121,7 @@ impl Actor {
             self.is_settling = !self.table.settled(&mut self.core, now, out).map_err(text)?;
         }
         if self.is_settling || self.table.clock() == config.clocks {
-            return self.table.poll(&mut self.core).map_err(text);
+            return self.table.poll(&mut self.core, now, &mut network.of_worker(self.rank)).map_err(text);
         }
         if self.reads.is_empty() {
             let count = network.random.random_range(1..=4);
@@ -123,28 +131,40 @@ impl Actor {
         if !self.table.fetch(&self.reads, &mut self.core, now, out).map_err(text)? {
             return Ok(());
         }
-        let reads = std::mem::take(&mut self.reads);
         let read = |table: &mut ClockedCore<f64>, core: &WorkerCore| {
-            reads.iter().try_for_each(|&key| table.get(key, core).map(drop).map_err(text))
+            self.reads.iter().try_for_each(|&key| table.get(key, core).map(drop).map_err(text))
         };
         read(&mut self.table, &self.core)?;
-        for key in self.additions(config, stage) {
+        let mut left = self.adds.take().unwrap_or_else(|| {
+            let mut adds = additions(&self.table, self.rank, config, stage);
+            adds.reverse();
+            adds
+        });
+        // Where increments leave early a clock takes several turns, with reads between.
+        let count = if stage.early.is_some() { network.random.random_range(0..4) } else { left.len() };
+        for key in left.split_off(left.len().saturating_sub(count)).into_iter().rev() {
             self.table.inc(key, &[1.0]).map_err(text)?;
         }
+        let out = &mut network.of_worker(self.rank);
         read(&mut self.table, &self.core)?;
+        if !left.is_empty() {
+            self.adds = Some(left);
+            return self.table.poll(&mut self.core, now, out).map_err(text);
+        }
+        self.reads.clear();
         self.table.close(&mut self.core, out).map_err(text)?;
         self.is_settling = true;
         Ok(())
     }
+}
 
-    /// What this worker adds at its clock, the same whenever it comes to it; sometimes nothing.
-    fn additions(&self, config: &SimConfig, stage: &Stage) -> Vec<Key> {
-        let seed = config.seed ^ (self.table.clock() << 32) ^ ((self.rank as u64) << 56);
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let count = random.random_range(0..=stage.rows.len() * 2 / 3);
-        let mut keys: Vec<Key> = stage.rows.sample(&mut random, count).copied().collect();
-        let again = keys.first().copied();
-        keys.extend(again);
-        keys
-    }
+/// What a worker adds at its clock, the same whenever it comes to it; sometimes nothing.
+fn additions(table: &ClockedCore<f64>, rank: usize, config: &SimConfig, stage: &Stage) -> Vec<Key> {
+    let seed = config.seed ^ (table.clock() << 32) ^ ((rank as u64) << 56);
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let count = random.random_range(0..=stage.rows.len() * 2 / 3);
+    let mut keys: Vec<Key> = stage.rows.sample(&mut random, count).copied().collect();
+    let again = keys.first().copied();
+    keys.extend(again);
+    keys
 }

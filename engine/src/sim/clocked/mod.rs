@@ -6,8 +6,11 @@
 //! depends on its rank and the clock alone, as in a program that is started again.
 
 mod actor;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -15,6 +18,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use self::actor::Actor;
 use super::network::Network;
 use super::{SimConfig, SimReport, Violation};
+use crate::clock::{EarlyConfig, EarlyOrder};
 use crate::history::{Event, History, Recorded, check};
 use crate::key_range::{Key, KeyRange, RangeMap};
 use crate::session::PeerId;
@@ -28,11 +32,23 @@ const TICKS_MAX: u64 = 120_000;
 const UNREST_TICKS: u64 = 2_000;
 const TABLE: u16 = 1;
 
+/// In every third schedule rows and increments leave early, in small parts.
+fn early_of(seed: u64) -> Option<EarlyConfig> {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0xea21);
+    let orders = [EarlyOrder::Magnitude, EarlyOrder::Fifo, EarlyOrder::Random];
+    (seed % 3 == 2).then(|| EarlyConfig {
+        bytes_per_s: random.random_range(2_000..1_000_000),
+        burst_bytes: random.random_range(300..3000),
+        order: orders[random.random_range(0..orders.len())],
+    })
+}
+
 /// What all workers know.
 struct Stage {
     map: Arc<RangeMap>,
     rows: Vec<Key>,
     table: TableSpec,
+    early: Option<EarlyConfig>,
 }
 
 /// Plays one schedule of a clocked table.
@@ -76,7 +92,7 @@ impl<'a> World<'a> {
             function: FunctionSpec::named("add"),
             aggregation: Aggregation::Clocked,
         };
-        let stage = Stage { map: Arc::new(map), rows, table };
+        let stage = Stage { map: Arc::new(map), rows, table, early: early_of(config.seed) };
         let registry = Arc::new(Registry::with_builtins());
         let mut shards = Vec::new();
         for shard in 0..config.shards {
@@ -117,7 +133,9 @@ impl<'a> World<'a> {
             for actor in &mut self.actors {
                 actor.turn(self.config, &self.stage, &mut self.network)?;
             }
+            let now = Duration::from_millis(self.network.now);
             for (index, shard) in self.shards.iter_mut().enumerate() {
+                shard.poll(now, &mut self.network.of_shard(index));
                 shard.flush(&mut self.network.of_shard(index));
             }
         }
