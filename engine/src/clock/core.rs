@@ -120,8 +120,11 @@ impl<V: Element> ClockedCore<V> {
     fn clock_of(&self, key: Key, core: &WorkerCore) -> Option<u64> {
         let row = self.rows.get(key)?;
         let had = row.clock?;
-        // What did not come since the stream's clock has not changed since.
-        Some(if row.subscribed { had.max(self.streams.clock_of(core.map().shard_of(key))) } else { had })
+        // What did not come since the stream's clock has not changed since. The others may be ahead; this worker's own
+        // increments at its clock are yet to be made.
+        let clock =
+            if row.subscribed { had.max(self.streams.clock_of(core.map().shard_of(key))) } else { had };
+        Some(clock.min(self.clock))
     }
 
     /// Whether all of `keys` (in any order) can be read at this clock; asks for those that cannot. Call it again after each
@@ -163,9 +166,8 @@ impl<V: Element> ClockedCore<V> {
         if is_late || self.pull.is_some() {
             return Ok(false);
         }
-        // Ahead of the others by more than its own clock under way.
-        let is_ahead = self.config.eager && self.streams.system_clock() + 1 < self.clock;
-        match self.linger.holds(self.clock, is_ahead, now) {
+        let lead = if self.config.eager { self.clock.saturating_sub(self.streams.system_clock()) } else { 0 };
+        match self.linger.holds(self.clock, lead, now) {
             Some(until) => core.wake_by(until),
             None => return Ok(true),
         }
@@ -384,7 +386,8 @@ impl<V: Element> ClockedCore<V> {
             return Ok(false);
         }
         let Some(v0) = self.config.value_bound else { return Ok(true) };
-        let system = self.streams.system_clock();
+        // A clock that has not arrived at the servers nobody can have come to know.
+        let system = self.streams.system_clock().min(self.clock.saturating_sub(self.pushes.len() as u64));
         while self.in_transit.front().is_some_and(|&(clock, ..)| clock <= system) {
             self.in_transit.pop_front();
         }

@@ -3,8 +3,8 @@
 //! A clocked table ([`Aggregation::Clocked`](crate::table::Aggregation::Clocked)) is read row by row and added to; each of
 //! its workers says now and then that a clock of its work is done. [`Staleness`] is the one knob: a worker at clock `c`
 //! reads all increments of the clocks before `c - s`, of whichever worker, and always its own. 0 is bulk synchronous,
-//! unbounded is asynchronous. The switch `eager` has the servers send changed rows when everybody's clock has advanced
-//! (ESSP), instead of the worker asking when what it has is too old (SSP).
+//! unbounded is asynchronous. The switch `eager` has the servers send changed rows when the clocks of all others have
+//! advanced (ESSP), instead of the worker asking when what it has is too old (SSP).
 //!
 //! Clocks count from 0; a row of clock `r` holds every increment made at the clocks below `r`, so it may be read at clock
 //! `c` if `r >= c - s`. Sources: Ho et al., NIPS'13; Dai et al., arXiv 1410.8043; and the behaviour of their program.

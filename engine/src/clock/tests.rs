@@ -33,11 +33,34 @@ fn a_value_bound_needs_eager_rows() {
 }
 
 #[test]
-fn a_worker_that_is_ahead_waits_a_quarter_of_a_clock_and_no_longer() {
+fn a_worker_that_is_ahead_waits_half_a_clock_and_no_longer() {
     let (mut linger, ms) = (Linger::default(), Duration::from_millis);
-    assert_eq!(linger.holds(0, false, ms(0)), None);
-    assert_eq!(linger.holds(1, true, ms(40)), Some(ms(50)));
-    assert_eq!(linger.holds(1, true, ms(49)), Some(ms(50)));
-    assert_eq!(linger.holds(1, true, ms(50)), None, "a quarter of 40 ms is over");
-    assert_eq!(linger.holds(2, false, ms(60)), None, "not ahead, no wait");
+    assert_eq!(linger.holds(0, 0, ms(0)), None);
+    assert_eq!(linger.holds(1, 1, ms(40)), Some(ms(60)));
+    assert_eq!(linger.holds(1, 1, ms(59)), Some(ms(60)));
+    assert_eq!(linger.holds(1, 0, ms(59)), None, "the others are there");
+    assert_eq!(linger.holds(2, 0, ms(70)), None, "not ahead, no wait");
+    assert_eq!(linger.holds(3, 1, ms(80)), Some(ms(85)));
+    assert_eq!(linger.holds(3, 1, ms(85)), None, "half of 10 ms is over");
+}
+
+#[test]
+fn waiting_in_vain_is_done_ever_more_rarely_and_again_when_it_helps() {
+    let (mut linger, ms) = (Linger::default(), Duration::from_millis);
+    let mut now = 0;
+    // A clock of 10 ms of work; whether it waited, with that lead.
+    let mut clock = |of: u64, lead: u64| {
+        now += 10;
+        let until = linger.holds(of, lead, ms(now));
+        if until.is_some() {
+            now += 5;
+            assert_eq!(linger.holds(of, lead, ms(now)), None, "clock {of}");
+        }
+        until.is_some()
+    };
+    let waited: Vec<u64> = (0..200).filter(|&of| clock(of, 2)).collect();
+    let pauses: Vec<u64> = waited.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.starts_with(&[2, 4, 8, 16, 32, 64]), "{pauses:?}");
+    let next = (200..300).find(|&of| clock(of, 1)).expect("it tries again");
+    assert!(clock(next + 1, 1), "the lead had become less");
 }

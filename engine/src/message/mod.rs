@@ -42,9 +42,9 @@
 //!         numbers the frames to this shard at that clock, rising from 1
 //! Pull    with AFTER_TIME: answer when no worker's clock is below `time`
 //!         with EARLY and EXISTING: the increments of a clock that this worker's predecessor did not close
-//! Values  time: no worker's clock was below it when the values were read
-//! Rows    keys and values like a Push; time: the least clock of all workers; first: the receiver's own clock, as far as
-//!         these rows hold its increments; last: first + the number of its last early part that they hold; aux: 1 = the
+//! Values  time: no worker's clock was below it when the values were read; to a Pull with SUBSCRIBE: no other worker's
+//! Rows    keys and values like a Push; time: the least clock of all other workers; first: the receiver's own clock, as
+//!         far as these rows hold its increments; last: first + the number of its last early part that they hold; aux: 1 = the
 //!         last frame: what the receiver has now is what there was at `time`, or newer; 2 = early: `time` has been told
 //!
 //! Call      64 verb (key_count bytes of UTF-8), then on the next multiple of 64 the arguments

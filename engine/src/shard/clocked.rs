@@ -2,8 +2,9 @@
 //!
 //! Each worker has a range clock over the keys of this shard. A push with time `t` speaks for every key of its range, those it
 //! has increments for and those it has none for, and takes the worker's clock there from `t - 1` to `t`. The table's least
-//! clock is the minimum over workers and keys; it is what waiting pulls wait for, and when it advances, changed rows go
-//! to their subscribers. Session numbers keep repetitions out; the range clock does it for what a worker's replacement
+//! clock is the minimum over workers and keys; it is what waiting pulls wait for. Changed rows go to a subscriber when the
+//! minimum over the *other* workers advances: it has its own increments anyway, and need not wait for them to have come here
+//! before it hears of the others'. Session numbers keep repetitions out; the range clock does it for what a worker's replacement
 //! does over again, key by key, because its predecessor may have come to die between two pieces of one clock.
 
 use super::core::ShardCore;
@@ -12,11 +13,11 @@ use super::key_cache::{KeysRef, Located};
 use super::lent::arrays;
 use super::replies::Reply;
 use super::requests::{Refusal, Stop, apply};
-use super::streams::{Bits, Stream, slots_of};
+use super::streams::{Stream, slots_of};
 use super::tables::TableSlot;
 use crate::clock::{RangeClock, behind};
 use crate::key_range::{Key, KeyRange};
-use crate::message::{Element, Frame, HEADER_BYTES, Kind, RefusalCode};
+use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, RefusalCode};
 use crate::session::{Outbox, Outcome, PeerId};
 use crate::table::{Aggregation, AnyTable, Table};
 
@@ -25,8 +26,6 @@ pub(super) struct Clocks {
     /// By rank.
     pub workers: Vec<RangeClock>,
     least: u64,
-    /// Slots changed since the least clock advanced.
-    pub dirty: Bits,
     /// By rank.
     pub streams: Vec<Stream>,
     /// By rank, what was sent of clocks that are not closed.
@@ -49,6 +48,18 @@ impl Clocks {
     /// No worker's clock is below this.
     pub fn least(&self) -> u64 {
         self.least
+    }
+
+    /// No other worker's clock is below this: what rows hold of the others, for a worker that knows its own increments.
+    fn least_of_others(&self, rank: u32) -> u64 {
+        let others = (0..).zip(&self.workers).filter(|&(of, _)| of != rank);
+        others.map(|(_, clock)| clock.min()).min().unwrap_or(self.least)
+    }
+
+    /// The clock that the answer to a worker's pull is of. Where rows come unasked too, both must count alike.
+    pub fn told(&self, worker: PeerId, request: &Header) -> u64 {
+        let stream = self.streams.get(worker.0 as usize).filter(|_| request.flags & Flags::SUBSCRIBE != 0);
+        stream.map_or(self.least, Stream::least)
     }
 
     /// Forgets what a worker subscribed to: its replacement does so anew.
@@ -103,8 +114,7 @@ impl TableSlot {
         let workers: Vec<_> = (0..workers).map(|_| RangeClock::new(owned)).collect();
         let streams = workers.iter().map(|_| Stream::default()).collect();
         let ledgers = workers.iter().map(|_| None).collect();
-        let (dirty, keys) = (Bits::default(), Vec::new());
-        self.clocks = Some(Box::new(Clocks { workers, least: 0, dirty, streams, ledgers, keys }));
+        self.clocks = Some(Box::new(Clocks { workers, least: 0, streams, ledgers, keys: Vec::new() }));
     }
 }
 
@@ -210,20 +220,19 @@ impl ShardCore {
     fn advance(&mut self, table: u16, out: &mut dyn Outbox) {
         let Some(slot) = self.slot(table) else { return };
         let Some(clocks) = &mut slot.clocks else { return };
-        let least = clocks.workers.iter().map(RangeClock::min).min().unwrap_or(0);
-        if least <= clocks.least {
-            return;
-        }
-        clocks.least = least;
-        let mut news = Vec::new();
-        for (rank, stream) in (0..).zip(&mut clocks.streams) {
-            if stream.advance(&clocks.dirty) {
-                news.push(rank);
-            }
-        }
-        clocks.dirty.clear();
+        let before = clocks.least;
+        clocks.least = clocks.workers.iter().map(RangeClock::min).min().unwrap_or(0);
+        let least = clocks.least;
+        let others: Vec<u64> =
+            (0..clocks.streams.len()).map(|rank| clocks.least_of_others(rank as u32)).collect();
+        let streams = (0..).zip(clocks.streams.iter_mut().zip(others));
+        let news: Vec<u32> =
+            streams.filter_map(|(rank, (stream, least))| stream.advance(least).then_some(rank)).collect();
         for rank in news {
             self.answer(rank, Reply::Rows { table }, out);
+        }
+        if least == before {
+            return;
         }
         let Some(slot) = self.slot(table) else { return };
         let due: Vec<_> = slot.parked.extract_if(.., |parked| parked.header.time <= least).collect();
@@ -238,11 +247,12 @@ impl ShardCore {
     pub(super) fn subscribe(&mut self, rank: u32, table: u16, located: &Located) -> Result<(), Refusal> {
         let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
         let clocks = slot.clocks.as_mut().ok_or_else(|| not_clocked(table))?;
+        let least = clocks.least_of_others(rank);
         let Some(stream) = clocks.streams.get_mut(rank as usize) else {
             let text = format!("only workers of the job can subscribe, got worker {rank}");
             return Err(Refusal::new(RefusalCode::Limit, text));
         };
-        stream.follow();
+        stream.follow(least);
         for (slot, key) in slots_of(&located.at).zip(keys_of(located)) {
             stream.subscribe(slot);
             let place = slot as usize;

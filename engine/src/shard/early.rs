@@ -299,7 +299,6 @@ impl Clocks {
             return;
         }
         for (row, slot) in slots_of(at).enumerate() {
-            self.dirty.set(slot);
             for stream in &mut self.streams {
                 stream.changed(slot, moved.get(row).copied().unwrap_or(0.0));
             }
@@ -368,7 +367,7 @@ impl EarlyRows {
         self.changed.unset(slot);
     }
 
-    /// The least clock has advanced: of `dirty` rows those need not go that went early.
+    /// The others' clocks have advanced: of the rows that changed those need not go that went early.
     pub fn advance(&mut self, pending: &mut Bits) {
         self.sent.iter().for_each(|slot| pending.unset(slot));
         [&mut self.sent, &mut self.pulled, &mut self.changed].into_iter().for_each(Bits::clear);
@@ -381,10 +380,10 @@ impl Sender<'_> {
     fn send_early(&self, slot: &mut TableSlot, now: Duration, out: &mut dyn Outbox) {
         let (row_bytes, rank) = (slot.row_bytes(), self.peer.0 as usize);
         let Some(clocks) = &mut slot.clocks else { return };
-        let least = clocks.least();
         let Some((clock, stream)) = clocks.workers.get(rank).zip(clocks.streams.get_mut(rank)) else {
             return;
         };
+        let least = stream.least();
         let can_go = stream.is_followed() && !stream.owes();
         let Some(early) = stream.early.as_mut().filter(|early| can_go && early.has_changed) else { return };
         if !early.bucket.is_full(now) {

@@ -268,7 +268,7 @@ impl Sender<'_> {
             table: request.table,
             value_type: slot.spec.value_type as u8,
             parts: 1,
-            time: slot.clocks.as_ref().map_or(request.time, |clocks| clocks.least()),
+            time: slot.clocks.as_ref().map_or(request.time, |clocks| clocks.told(self.peer, request)),
             first: request.first,
             last: request.last,
             key_count: count as u32,

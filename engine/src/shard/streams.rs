@@ -1,9 +1,9 @@
 //! Changed rows on their way to those who subscribed to them.
 //!
-//! A stream belongs to one worker and one table. When the table's least clock advances, the subscribed rows that changed
-//! become *pending*; frames are made of pending rows when there is room for them, from the values of that moment, so a
+//! A stream belongs to one worker and one table. When the least clock of the other workers advances, the subscribed rows that
+//! changed become *pending*; frames are made of pending rows when there is room for them, from the values of that moment, so a
 //! worker that reads slowly gets each row once, in its newest state, and nothing grows but a bit per row. The last frame
-//! says how far the least clock is. Frames are numbered; when some are lost, the worker asks for the stream anew.
+//! says how far that clock is. Frames are numbered; when some are lost, the worker asks for the stream anew.
 
 use super::early::EarlyRows;
 use super::key_cache::{KeysRef, Located};
@@ -77,6 +77,10 @@ pub(super) struct Stream {
     subscribed: Bits,
     pending: Bits,
     is_followed: bool,
+    /// No other worker's clock was below this when last looked at: what the worker's rows are said to be of.
+    least: u64,
+    /// Slots changed since that advanced.
+    dirty: Bits,
     /// Something is to be sent, if only the clock.
     owes: bool,
     /// What goes before the least clock has advanced.
@@ -84,9 +88,15 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// From now on the worker hears of the table's clock, and of the rows it subscribes to.
-    pub fn follow(&mut self) {
+    /// From now on the worker hears of the others' clocks, which are at `least` or beyond, and of the rows it subscribes to.
+    pub fn follow(&mut self, least: u64) {
+        self.least = self.least.max(least);
         self.is_followed = true;
+    }
+
+    /// No other worker's clock was below this.
+    pub fn least(&self) -> u64 {
+        self.least
     }
 
     pub fn subscribe(&mut self, slot: u32) {
@@ -104,18 +114,26 @@ impl Stream {
 
     /// A row has changed, by so much for its size.
     pub fn changed(&mut self, slot: u32, moved: f64) {
+        if self.is_followed {
+            self.dirty.set(slot);
+        }
         if let Some(early) = self.early.as_mut().filter(|_| self.subscribed.has(slot)) {
             early.change(slot, moved);
         }
     }
 
-    /// The least clock has advanced, and `dirty` changed meanwhile. True if a reply must be queued for it.
-    pub fn advance(&mut self, dirty: &Bits) -> bool {
+    /// The others' clocks are at `least`. True if that is news, and a reply must be queued for it.
+    pub fn advance(&mut self, least: u64) -> bool {
+        if least <= self.least || !self.is_followed {
+            return false;
+        }
+        self.least = least;
         let mut news = Bits::default();
-        news.add_common(dirty, &self.subscribed);
+        news.add_common(&self.dirty, &self.subscribed);
+        self.dirty.clear();
         self.early.iter_mut().for_each(|early| early.advance(&mut news));
         self.pending.add_common(&news, &news);
-        self.is_followed && !std::mem::replace(&mut self.owes, true)
+        !std::mem::replace(&mut self.owes, true)
     }
 
     /// Begins anew, with all rows. True if a reply must be queued for it.
@@ -185,7 +203,7 @@ impl Sender<'_> {
             if !stream.owes {
                 return Ok(());
             }
-            let batch = stream.next_batch(clock, &clocks.keys, clocks.least(), rows_max);
+            let batch = stream.next_batch(clock, &clocks.keys, stream.least, rows_max);
             self.send_batch(slot, &batch, false, out)?;
             let stream = slot.clocks.as_mut().and_then(|clocks| clocks.streams.get_mut(rank));
             if let Some(stream) = stream {
@@ -206,13 +224,12 @@ impl Sender<'_> {
         let (row_bytes, rank) = (slot.row_bytes(), self.peer.0 as usize);
         let Some(clocks) = slot.clocks.as_mut() else { return Ok(()) };
         let own_early = clocks.own_early(rank, self.epoch, batch.own_clock);
-        let least = clocks.least();
         let Some(stream) = clocks.streams.get_mut(rank) else { return Ok(()) };
         let header = Header {
             table: slot.spec.id,
             value_type: slot.spec.value_type as u8,
             parts: 1,
-            time: least,
+            time: stream.least,
             first: batch.own_clock,
             last: batch.own_clock.saturating_add(own_early.into()),
             key_count: batch.keys.len() as u32,

@@ -20,7 +20,7 @@ pub struct RowsFrame {
     pub generation: u32,
     /// Its number in the stream, from 0.
     pub number: u32,
-    /// No worker's clock was below this when the rows were read.
+    /// No other worker's clock was below this when the rows were read.
     pub clock: u64,
     /// The rows hold this worker's own increments up to this clock, ...
     pub own_clock: u64,

@@ -9,6 +9,8 @@ pub struct End {
     pub behind: Vec<u64>,
     /// How far rows were, when read, from the sum of all increments made so far anywhere, relative to that.
     pub distance: f64,
+    /// The mean over reads of a row's own relative distance, at most 1.
+    pub distance_by_row: f64,
     pub rows_pulled: u64,
     pub rows_pushed: u64,
     pub bytes: u64,

@@ -18,6 +18,7 @@ use crate::world::World;
 
 const USAGE: &str = "usage: slow_network early|staleness [--data FILE] [--epochs N] [--clocks N] [--workers N] [--latency-us N]
                     [--bytes-per-s N] [--rating-ns N] [--stall-ms N] [--uneven PERCENT] [--seed N]
+                    [--staleness S] [--early-bytes-per-s N]
   --data FILE     ratings (default ../shared/data/mf/ml-latest-small.ratings.csv.zst)
   --epochs N      passes (default 10)
   --clocks N      clocks per pass (default 100)
@@ -26,7 +27,9 @@ const USAGE: &str = "usage: slow_network early|staleness [--data FILE] [--epochs
   --bytes-per-s N what a node sends and receives (default 12500000)
   --rating-ns N   time of a rating (default 20000)
   --stall-ms N    each worker stands still for up to twice this long in one of 10 clocks (default 0)
-  --uneven P      the last worker's ratings take P percent longer, the others' in proportion (default 0)";
+  --uneven P      the last worker's ratings take P percent longer, the others' in proportion (default 0)
+  --staleness S   of `early` (default 0)
+  --early-bytes-per-s N  budget of `early`, in parts of 2 KiB (default 200000)";
 
 /// What all runs have in common.
 pub struct Plan {
@@ -40,6 +43,8 @@ pub struct Plan {
     stall_ms: u64,
     uneven: u64,
     seed: u64,
+    staleness: u64,
+    early_bytes_per_s: u64,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +71,8 @@ fn run() -> Result<(), String> {
         stall_ms: 0,
         uneven: 0,
         seed: 1,
+        staleness: 0,
+        early_bytes_per_s: 200_000,
     };
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word}: expected a value after it"))?;
@@ -81,6 +88,8 @@ fn run() -> Result<(), String> {
             "--stall-ms" => plan.stall_ms = number()?,
             "--uneven" => plan.uneven = number()?,
             "--seed" => plan.seed = number()?,
+            "--staleness" => plan.staleness = number()?,
+            "--early-bytes-per-s" => plan.early_bytes_per_s = number()?.max(1),
             _ => return Err(format!("unknown option {word}")),
         }
     }
@@ -98,27 +107,28 @@ fn run() -> Result<(), String> {
 
 fn early(plan: &Plan, ratings: &Ratings) -> Result<(), String> {
     println!(
-        "{:>5} {:>6} {:>9} {:>9} {:>10} {:>9} {:>8} {:>8} {:>9} {:>9}",
-        "s", "eager", "budget", "order", "distance", "RMSE(1)", "RMSE", "s", "MB sent", "MB early"
+        "{:>5} {:>6} {:>9} {:>9} {:>10} {:>8} {:>9} {:>8} {:>8} {:>9} {:>9}",
+        "s", "eager", "budget", "order", "distance", "by row", "RMSE(1)", "RMSE", "s", "MB sent", "MB early"
     );
-    for (staleness, eager) in [(3, false), (3, true)] {
+    let staleness = plan.staleness;
+    for eager in [false, true] {
         let clocked = ClockedConfig {
             eager,
-            ..ClockedConfig::new(Staleness::bounded(staleness).map_err(|error| error.to_string())?)
+            ..ClockedConfig::new(Staleness::bounded(staleness as i64).map_err(|error| error.to_string())?)
         };
         let mut cases = vec![None];
-        for bytes_per_s in [plan.bytes_per_s / 20, plan.bytes_per_s / 5] {
-            let all = [EarlyOrder::Magnitude, EarlyOrder::Fifo, EarlyOrder::Random];
-            cases.extend(all.map(|order| Some(EarlyConfig { bytes_per_s, burst_bytes: 4 << 10, order })));
-        }
+        let bytes_per_s = plan.early_bytes_per_s;
+        let all = [EarlyOrder::Magnitude, EarlyOrder::Fifo, EarlyOrder::Random];
+        cases.extend(all.map(|order| Some(EarlyConfig { bytes_per_s, burst_bytes: 2 << 10, order })));
         for early in cases {
             let end = World::new(plan, ratings, ClockedConfig { early, ..clocked })?.play()?;
             let (budget, order) = early.map_or(("-".into(), "off".into()), |early| {
                 (early.bytes_per_s.to_string(), early.order.to_string())
             });
             println!(
-                "{staleness:>5} {eager:>6} {budget:>9} {order:>9} {:>10.5} {:>9.5} {:>8.5} {:>8.3} {:>9.2} {:>9.2}",
+                "{staleness:>5} {eager:>6} {budget:>9} {order:>9} {:>10.5} {:>8.5} {:>9.5} {:>8.5} {:>8.3} {:>9.2} {:>9.2}",
                 end.distance,
+                end.distance_by_row,
                 end.curve[0].1,
                 end.curve.last().ok_or("no epochs")?.1,
                 end.seconds,

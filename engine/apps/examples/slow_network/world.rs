@@ -63,7 +63,9 @@ pub struct World<'a> {
     /// All increments made so far, by item.
     made: Vec<Vec<f32>>,
     epochs_done: usize,
+    /// Distances of rows when read, and what they are to be divided by: sizes, or rows.
     far: (f64, f64),
+    far_by_row: (f64, f64),
     end: End,
 }
 
@@ -144,6 +146,7 @@ impl<'a> World<'a> {
             made: vec![vec![0.0; WIDTH]; ratings.items.len()],
             epochs_done: 0,
             far: (0.0, 0.0),
+            far_by_row: (0.0, 0.0),
             end: End::default(),
         })
     }
@@ -182,7 +185,8 @@ impl<'a> World<'a> {
             self.end.early_bytes += stats.early.bytes_sent + stats.early.bytes_received;
         }
         self.end.bytes = self.network.bytes;
-        self.end.distance = self.far.0 / self.far.1.max(f64::MIN_POSITIVE);
+        let share = |(sum, of): (f64, f64)| sum / of.max(f64::MIN_POSITIVE);
+        (self.end.distance, self.end.distance_by_row) = (share(self.far), share(self.far_by_row));
         Ok(self.end)
     }
 
@@ -267,9 +271,15 @@ impl<'a> World<'a> {
         let rating = node.train[at];
         let (item, key) = (rating.item as usize, self.keys[rating.item as usize]);
         let row = node.table.get(key, &node.core).map_err(|error| error.to_string())?;
-        for (value, made) in row.iter().zip(&self.made[item]) {
-            self.far.0 += f64::from((value - made).abs());
-            self.far.1 += f64::from(made.abs());
+        let sum = |of: &dyn Fn(f32, f32) -> f32| -> f64 {
+            row.iter().zip(&self.made[item]).map(|(&value, &made)| f64::from(of(value, made))).sum()
+        };
+        let (apart, size) = (sum(&|value, made| (value - made).abs()), sum(&|_, made| made.abs()));
+        self.far.0 += apart;
+        self.far.1 += size;
+        if size > 0.0 {
+            self.far_by_row.0 += (apart / size).min(1.0);
+            self.far_by_row.1 += 1.0;
         }
         let q: Vec<f32> =
             self.first_items[item].iter().zip(row).map(|(first, change)| first + change).collect();
