@@ -50,10 +50,20 @@ impl Clocks {
         self.least
     }
 
-    /// No other worker's clock is below this: what rows hold of the others, for a worker that knows its own increments.
-    fn least_of_others(&self, rank: u32) -> u64 {
-        let others = (0..).zip(&self.workers).filter(|&(of, _)| of != rank);
-        others.map(|(_, clock)| clock.min()).min().unwrap_or(self.least)
+    /// By rank: no other worker's clock is below this. It is what rows hold of the others, for a worker that knows its own
+    /// increments.
+    fn least_of_others(&self) -> impl Fn(usize) -> u64 + use<> {
+        let (mut least, mut second, mut slowest) = (u64::MAX, u64::MAX, 0);
+        for (rank, clock) in self.workers.iter().map(RangeClock::min).enumerate() {
+            if clock < least {
+                (least, second, slowest) = (clock, least, rank);
+            } else {
+                second = second.min(clock);
+            }
+        }
+        // A worker alone has only itself to go by.
+        let second = if second == u64::MAX { least } else { second };
+        move |rank| if rank == slowest { second } else { least }
     }
 
     /// The clock that the answer to a worker's pull is of. Where rows come unasked too, both must count alike.
@@ -223,11 +233,11 @@ impl ShardCore {
         let before = clocks.least;
         clocks.least = clocks.workers.iter().map(RangeClock::min).min().unwrap_or(0);
         let least = clocks.least;
-        let others: Vec<u64> =
-            (0..clocks.streams.len()).map(|rank| clocks.least_of_others(rank as u32)).collect();
-        let streams = (0..).zip(clocks.streams.iter_mut().zip(others));
-        let news: Vec<u32> =
-            streams.filter_map(|(rank, (stream, least))| stream.advance(least).then_some(rank)).collect();
+        let least_of_others = clocks.least_of_others();
+        let streams = (0..).zip(&mut clocks.streams);
+        let news: Vec<u32> = streams
+            .filter_map(|(rank, stream)| stream.advance(least_of_others(rank as usize)).then_some(rank))
+            .collect();
         for rank in news {
             self.answer(rank, Reply::Rows { table }, out);
         }
@@ -247,7 +257,7 @@ impl ShardCore {
     pub(super) fn subscribe(&mut self, rank: u32, table: u16, located: &Located) -> Result<(), Refusal> {
         let slot = self.slot(table).ok_or_else(|| Refusal::no_table(table))?;
         let clocks = slot.clocks.as_mut().ok_or_else(|| not_clocked(table))?;
-        let least = clocks.least_of_others(rank);
+        let least = clocks.least_of_others()(rank as usize);
         let Some(stream) = clocks.streams.get_mut(rank as usize) else {
             let text = format!("only workers of the job can subscribe, got worker {rank}");
             return Err(Refusal::new(RefusalCode::Limit, text));
