@@ -13,7 +13,7 @@ use super::residuals::Residuals;
 use super::rows::Outgoing;
 use super::spec::{Direction, FilterSpec, FilterSpecError, Stage};
 use super::streams::{StreamName, Streams};
-use super::user::{FilterRegistry, UserFilter, UserFilters};
+use super::user::{FilterRegistry, UserFilters};
 use super::wire::{Parcel, Wish};
 use crate::key_range::Key;
 use crate::message::Element;
@@ -111,8 +111,8 @@ impl Chain {
     ) -> Result<Arc<Chain>, FilterSpecError> {
         spec.check(direction)?;
         let users = registry.make(spec, needs_users)?;
-        let only = |(name, user): (&String, &Box<dyn UserFilter>)| Some((name.clone(), user.value_type()?));
-        let value_types = users.iter().filter_map(only).collect();
+        let only = users.iter().map(|(name, user)| Some((name.clone(), user.value_type()?)));
+        let value_types = only.flatten().collect();
         let sketch = |wanted: &dyn Fn(&FilterSpec) -> bool| spec.filters.iter().find(|&f| wanted(f)).cloned();
         let count_min = match sketch(&|filter| matches!(filter, FilterSpec::Frequency { .. })) {
             Some(FilterSpec::Frequency { sketch, .. }) => Some(CountMin::new(sketch)),
