@@ -23,7 +23,14 @@ proptest! {
     }
 
     #[test]
-    fn no_filtered_frame_harms_anybody(data in prop::collection::vec(prop_oneof![2 => Just(0u8), 1 => any::<u8>()], 8..400)) {
+    fn no_filtered_frame_harms_anybody(
+        mut data in prop::collection::vec(prop_oneof![2 => Just(0u8), 1 => any::<u8>()], 8..400),
+        is_partial in any::<bool>(),
+    ) {
+        // Sound pushes that say they leave rows out, to a table that does not add: random bytes are too rarely that.
+        if is_partial {
+            (data[1], data[3], data[6]) = (16, 0, 1);
+        }
         crate::filter_driver::attack(&data);
     }
 }
