@@ -46,7 +46,7 @@ unsafe fn chain<'a>(chain: *mut kr_chain) -> Result<&'a Arc<Chain>, Fault> {
 /// What a request is to pass.
 ///
 /// # Safety
-/// As for [`chain`], for both.
+/// Each is NULL or from kr_chain_new(), and nobody frees it during the call.
 pub unsafe fn filters(push: *mut kr_chain, pull: *mut kr_chain) -> Result<Filters, Fault> {
     let optional = |given: *mut kr_chain| {
         // SAFETY: the caller's promise.
