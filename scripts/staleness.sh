@@ -39,46 +39,7 @@ mkdir -p "$results"
 
 # disturb SEED COMMAND: runs it, and stops its workers now and then.
 disturb() {
-    python3 - "$stop_ms" "$pause_ms" "$@" <<'PYTHON'
-import os, pathlib, random, signal, subprocess, sys, time
-stop_s, pause_s, seed = float(sys.argv[1]) / 1e3, float(sys.argv[2]) / 1e3, int(sys.argv[3])
-draw = random.Random(seed)
-job = subprocess.Popen(sys.argv[4:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-if stop_s == 0:
-    sys.exit(job.wait())
-
-def workers():
-    """The job's worker processes: children of the launcher whose command is `worker`."""
-    found = []
-    for task in pathlib.Path(f"/proc/{job.pid}/task").glob("*/children"):
-        for pid in task.read_text().split():
-            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if len(words) > 1 and words[1] == b"worker":
-                found.append(int(pid))
-    return found
-
-def send(pid, what):
-    try:
-        os.kill(pid, what)
-    except ProcessLookupError:
-        pass
-
-known, until = [], time.monotonic() + 120
-while job.poll() is None and time.monotonic() < until:
-    try:
-        known = known or workers()
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    if known:
-        slow = draw.choice(known)
-        send(slow, signal.SIGSTOP)
-        time.sleep(draw.uniform(0, 2 * stop_s))
-        send(slow, signal.SIGCONT)
-    time.sleep(draw.uniform(0, 2 * pause_s))
-if job.poll() is None:
-    job.terminate()
-sys.exit(job.wait())
-PYTHON
+    python3 scripts/disturb.py any "$stop_ms" "$pause_ms" "$@"
 }
 
 for bound in $staleness; do

@@ -45,50 +45,10 @@ all=() l1_all=$(python3 -c "print($l1 * $copies)")
 for ((copy = 0; copy < copies; copy++)); do all+=("$data"); done
 for delay in $delays; do
     for ((round = 1; round <= rounds; round++)); do
-        python3 - "$slow" "$stop_ms" "$pause_ms" "$((seed + round))" \
+        python3 scripts/disturb.py "$slow" "$stop_ms" "$pause_ms" "$((seed + round))" \
             "$keyrange" train sparse-lr -q --data "${all[@]}" --l1 "$l1_all" --cache "$scratch/cache" --servers 1 \
             --workers "$workers" --delay "$delay" --diagonal-only --max-passes "$passes" --tolerance 1e-12 \
-            --report "$results/$delay-$round.json" <<'PYTHON'
-import os, pathlib, random, signal, subprocess, sys, time
-slow, stop_s, pause_s, seed = sys.argv[1], float(sys.argv[2]) / 1e3, float(sys.argv[3]) / 1e3, int(sys.argv[4])
-draw, count = random.Random(seed), int(sys.argv[sys.argv.index("--workers") + 1])
-job = subprocess.Popen(sys.argv[5:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-def workers():
-    """The job's worker processes: children of the launcher whose command is `worker`."""
-    found = []
-    for task in pathlib.Path(f"/proc/{job.pid}/task").glob("*/children"):
-        for pid in task.read_text().split():
-            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if len(words) > 1 and words[1] == b"worker":
-                found.append(int(pid))
-    return sorted(found)
-
-def send(pid, what):
-    try:
-        os.kill(pid, what)
-    except ProcessLookupError:
-        pass
-
-known, until = [], time.monotonic() + 120
-while job.poll() is None and time.monotonic() < until:
-    if len(known) < count:
-        try:
-            known = workers()
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-        time.sleep(0.01)
-        continue
-    if stop_s > 0:
-        stopped = draw.choice(known) if slow == "any" else known[0]
-        send(stopped, signal.SIGSTOP)
-        time.sleep(draw.uniform(0, 2 * stop_s))
-        send(stopped, signal.SIGCONT)
-    time.sleep(max(draw.uniform(0, 2 * pause_s), 0.0005))
-if job.poll() is None:
-    job.terminate()
-sys.exit(job.wait())
-PYTHON
+            --report "$results/$delay-$round.json"
     done
 done
 

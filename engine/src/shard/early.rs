@@ -1,4 +1,4 @@
-//! Increments that come before their clock is closed, and rows that go before the least clock has advanced.
+//! Increments that come before their clock is closed, and rows that go before the others' clocks have advanced.
 //!
 //! *Coming*: an early part is applied at once and advances nobody's clock. What a worker sent so of its clock at hand is
 //! also kept by itself, for it may die before it closes that clock: its replacement does the clock over again, whole, and
@@ -6,7 +6,7 @@
 //! vanish. The replacement asks for it too, and takes it off the rows it reads until it has closed that clock itself.
 //!
 //! *Going*: subscribed rows that changed, the heaviest first. One that was sent so and has not changed since need not be
-//! sent again when the least clock advances. One whose pull was answered since then waits for that: the worker could not
+//! sent again when those clocks advance. One whose pull was answered since then waits for that: the worker could not
 //! tell which of the two is newer.
 
 use std::time::Duration;
