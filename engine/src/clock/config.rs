@@ -78,8 +78,8 @@ pub struct ClockedConfig {
     /// Rows have one more value per worker, which counts its increments: a history of the reads then proves what they held.
     /// Such a table has `width + workers` values per row.
     pub audit: bool,
-    /// Have increments of the clock at hand leave before it is closed and, with `eager`, changed rows before everybody's
-    /// clock has advanced. Reads get fresher than they must be and nothing else changes. Needs a table of the function `add`.
+    /// Have increments of the clock at hand leave before it is closed and, with `eager`, changed rows before the others'
+    /// clocks have advanced. Reads get fresher than they must be and nothing else changes. Needs a table of the function `add`.
     pub early: Option<EarlyConfig>,
 }
 

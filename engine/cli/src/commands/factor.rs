@@ -50,7 +50,7 @@ pub struct FactorArgs {
     value_bound: Option<f64>,
 
     /// Send up to N bytes per second of increments of the clock at hand before it is closed, and with --eager as many of
-    /// changed rows before everybody's clock has advanced
+    /// changed rows before the others' clocks have advanced
     #[arg(long, env = "KEYRANGE_EARLY_BYTES_PER_S", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     early_bytes_per_s: Option<u64>,
 
