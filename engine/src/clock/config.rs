@@ -68,7 +68,7 @@ impl fmt::Display for Staleness {
 pub struct ClockedConfig {
     /// How stale a read may be.
     pub staleness: Staleness,
-    /// Have changed rows sent when everybody's clock has advanced, instead of asking for old ones.
+    /// Have changed rows sent when the others' clocks have advanced, instead of asking for old ones.
     pub eager: bool,
     /// Value-bounded: [`ClockedTable::clock`](super::ClockedTable::clock) returns once no element of the sum of this
     /// worker's increments under way is beyond `v0 / sqrt(clock)`. Needs `eager`. An increment counts as under way until

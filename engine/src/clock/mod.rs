@@ -14,7 +14,7 @@
 //! drives it too.
 //!
 //! [`EarlyConfig`] has the most significant increments of the clock at hand leave before it is closed, within a budget of
-//! bytes per second, and the servers' changed rows before everybody's clock has advanced. It promises nothing: reads get
+//! bytes per second, and the servers' changed rows before the others' clocks have advanced. It promises nothing: reads get
 //! fresher, the bound, read-my-writes and exactly-once stay what they are. What a worker sent so of a clock that it did
 //! not live to close is made good by the worker that replaces it. For the value bound such increments are under way until
 //! their clock has been reached by all, like those that leave when it is closed.

@@ -56,7 +56,7 @@ pub struct FactorReport {
     pub rows_sent_early: u64,
     /// Bytes of the frames of those.
     pub bytes_sent_early: u64,
-    /// Rows that servers sent before everybody's clock had advanced.
+    /// Rows that servers sent before the others' clocks had advanced.
     pub rows_received_early: u64,
     /// Bytes of the frames of those.
     pub bytes_received_early: u64,

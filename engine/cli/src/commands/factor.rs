@@ -41,7 +41,7 @@ pub struct FactorArgs {
     )]
     staleness: Staleness,
 
-    /// Servers send changed rows when everybody's clock has advanced, instead of being asked for old ones
+    /// Servers send changed rows when the others' clocks have advanced, instead of being asked for old ones
     #[arg(long, env = "KEYRANGE_EAGER")]
     eager: bool,
 
