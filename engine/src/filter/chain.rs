@@ -14,7 +14,7 @@ use super::rows::Outgoing;
 use super::spec::{Direction, FilterSpec, FilterSpecError, Stage};
 use super::streams::{StreamName, Streams};
 use super::user::{FilterRegistry, UserFilters};
-use super::wire::{Parcel, Wish};
+use super::wire::Parcel;
 use crate::key_range::Key;
 use crate::message::Element;
 use crate::table::ValueType;
@@ -23,6 +23,8 @@ use crate::table::ValueType;
 /// held back and what was read last) and give it to each request by [`Options::filters`](crate::worker::Options).
 pub struct Chain {
     spec: ChainSpec,
+    /// The spec as it is written, for requests.
+    text: Arc<str>,
     direction: Direction,
     seed: u64,
     counters: Vec<Counter>,
@@ -126,6 +128,7 @@ impl Chain {
         let state = State { residuals, count_min, bloom, streams, users, sampler: Sampler::default() };
         Ok(Arc::new(Chain {
             spec: spec.clone(),
+            text: spec.to_string().into(),
             direction,
             seed,
             counters: spec.filters.iter().map(|_| Counter::default()).collect(),
@@ -139,11 +142,10 @@ impl Chain {
         &self,
         out: &Outgoing<'_, V>,
         keys: &[u8],
-        wish: Option<&Wish>,
     ) -> Result<Option<Parcel>, FilterSpecError> {
         let coded = self.code(out)?;
         let rows = out.arrays.first().map_or(0, |array| array.len() / out.width);
-        Ok(self.pack(coded, out.arrays, rows, keys, wish))
+        Ok(self.pack(coded, out.arrays, rows, keys))
     }
 
     /// The last stage of what the first two came to.
@@ -153,12 +155,11 @@ impl Chain {
         arrays: &[&[V]],
         rows: usize,
         keys: &[u8],
-        wish: Option<&Wish>,
     ) -> Option<Parcel> {
-        let start = Instant::now();
         let Some(packer) = self.counter(|filter| *filter == FilterSpec::Lz4) else {
-            return coded.map(|coded| Parcel::new(coded, keys, wish, None));
+            return coded.map(|coded| Parcel::new(coded, keys, None));
         };
+        let start = Instant::now();
         let mut state = self.state();
         let is_sampled = coded.is_none();
         let coded = match coded {
@@ -176,7 +177,7 @@ impl Chain {
             }
         };
         let plain_bytes = keys.len() + coded.body.len();
-        let parcel = Parcel::new(coded, keys, wish, Some((&mut state.sampler, is_sampled)));
+        let parcel = Parcel::new(coded, keys, Some((&mut state.sampler, is_sampled)));
         packer.add(plain_bytes, parcel.rest_bytes(keys), 0);
         packer.time(start);
         Some(parcel)
@@ -229,6 +230,11 @@ impl Chain {
     /// The filters.
     pub fn spec(&self) -> &ChainSpec {
         &self.spec
+    }
+
+    /// The filters as they are written.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.text
     }
 
     /// The direction it was made for.

@@ -34,22 +34,30 @@
 //! ```text
 //! header, 64 bytes    flags | FILTERED; all other fields as the undone frame has them
 //! 64 u8  code         0 values as they are, 1 f16, 2 bf16, 3 q2.13, 4 to 6 fixed point of 1 to 3 bytes
-//! 65 u8  flags        1 bitmap, 2 LZ4 block, 4 rows not there are as the stream's last answer left them, 8 wish,
-//!                     16 pushes: rows not there are missing from a sum and not zero, or some are there for others
-//! 66 u16 wish_bytes   of the wish
+//! 65 u8  flags        1 bitmap, 2 LZ4 block, 4 rows not there are as the stream's last answer left them,
+//!                     8 pushes: rows not there are missing from a sum and not zero, or some are there for others
+//! 66 u16 0
 //! 68 u32 rows         rows there are
 //! 72 u32 plain_bytes  of keys, bitmap and arrays together, before the block
 //! 76 u32 number       answers: number within the stream of pulls, 0 for none
-//! 80 wish             requests: what the answer is to go through
-//!    +  0 u64 seed         of what is random in the answer
-//!    +  8 u128 stream      names the keys among the streams of this worker and table
-//!    + 24 u32 number       of this pull within the stream, 0 for none
-//!    + 28 u32 whole        1 if everything is needed
-//!    + 32 text             the chain, UTF-8, at most 512 bytes
-//!  + keys, bitmap, arrays, or the LZ4 block that they became
+//! 80 keys, bitmap, arrays, or the LZ4 block that they became
 //!      keys          as in the plain frame: u64 x key_count, a signature, or nothing
 //!      bitmap        u64 x ceil(key_count / 64); row i is bit i mod 64 of word i / 64
 //!      arrays        `parts` arrays of rows x width codes; fixed point has f64 smallest value, f64 step before them
+//! ```
+//!
+//! # The wish: what the answer is to go through
+//!
+//! It stands at the end of requests with the flag WISH, whether they are filtered or plain; so a request that only wishes
+//! is read where it lies.
+//!
+//! ```text
+//!  +  0 u64 seed         of what is random in the answer
+//!  +  8 u128 stream      names the keys among the streams of this worker and table
+//!  + 24 u32 number       of this pull within the stream, 0 for none
+//!  + 28 u32 whole        1 if everything is needed
+//!  + 32 text             the chain, UTF-8, at most 512 bytes
+//!  +    u16 bytes        of all this, these two included
 //! ```
 //!
 //! Read `spec.rs` and `chain_spec.rs` (what can be said), `chain.rs` (how it is run), `rows.rs` with `residuals.rs`,

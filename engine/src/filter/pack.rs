@@ -3,8 +3,10 @@
 //! Whether bytes shrink is asked of a sample first: four pieces of 1 KiB. After a refusal the next messages are not even
 //! sampled, twice as many each time, so that data which never shrinks costs one sample in 64 messages.
 
-/// Smaller bodies go as they are: a block's overhead and the other fields' fixed cost outweigh what is saved.
-const PACKED_BYTES_MIN: usize = 64;
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+
+/// Smaller bodies go as they are: clearing the table alone takes as long as a 10 Gb/s link needs for this many bytes.
+const PACKED_BYTES_MIN: usize = 128;
 /// Bodies from here on are sampled before all of them is tried.
 const SAMPLED_BYTES_MIN: usize = 16 << 10;
 const SAMPLE_BYTES: usize = 1 << 10;
@@ -13,11 +15,32 @@ const SAMPLES: usize = 4;
 const UNSAMPLED_MAX: u32 = 64;
 
 /// Whether it is worth while to try; one per chain and direction.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Sampler {
     refusals: u32,
     unsampled: u32,
-    scratch: Vec<u8>,
+    packer: Packer,
+}
+
+/// What blocks are made with, used again and again.
+#[derive(Default)]
+struct Packer {
+    table: Option<CompressTable>,
+    block: Vec<u8>,
+}
+
+impl Packer {
+    /// The LZ4 block of `plain`.
+    fn pack(&mut self, plain: &[u8]) -> &[u8] {
+        let room = get_maximum_output_size(plain.len());
+        if self.block.len() < room {
+            self.block.resize(room, 0);
+        }
+        let table = self.table.get_or_insert_default();
+        // There is room for any block.
+        let bytes = compress_into_with_table(plain, &mut self.block, table).unwrap_or(room);
+        &self.block[..bytes]
+    }
 }
 
 /// A block must save a sixteenth, or undoing it is not worth it.
@@ -42,18 +65,15 @@ impl Sampler {
         promising
     }
 
-    /// The LZ4 block of `plain`, which [`Sampler::is_promising`], in `packed`; false if it does not pay, with `packed`
-    /// unspecified.
-    pub fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> bool {
-        packed.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
-        let bytes = lz4_flex::block::compress_into(plain, packed).unwrap_or(plain.len());
-        packed.truncate(bytes);
-        if !pays(bytes, plain.len()) {
+    /// The LZ4 block of `plain`, which [`Sampler::is_promising`]; `None` if it does not pay.
+    pub fn pack(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let packed = self.packer.pack(plain);
+        if !pays(packed.len(), plain.len()) {
             self.refuse();
-            return false;
+            return None;
         }
         self.refusals = 0;
-        true
+        Some(packed.to_vec())
     }
 
     fn refuse(&mut self) {
@@ -66,12 +86,8 @@ impl Sampler {
         if plain.len() < SAMPLED_BYTES_MIN {
             return true;
         }
-        self.scratch.resize(lz4_flex::block::get_maximum_output_size(SAMPLE_BYTES), 0);
         let stride = (plain.len() - SAMPLE_BYTES) / (SAMPLES - 1);
-        let packed = |at: usize| {
-            let piece = &plain[at * stride..][..SAMPLE_BYTES];
-            lz4_flex::block::compress_into(piece, &mut self.scratch).unwrap_or(SAMPLE_BYTES)
-        };
+        let packed = |at: usize| self.packer.pack(&plain[at * stride..][..SAMPLE_BYTES]).len();
         let total: usize = (0..SAMPLES).map(packed).sum();
         pays(total, SAMPLES * SAMPLE_BYTES)
     }
@@ -97,7 +113,7 @@ mod tests {
     #[test]
     fn a17_blocks_come_back_and_random_bytes_are_soon_left_alone() {
         let mut sampler = Sampler::default();
-        let (mut packed, mut random) = (Vec::new(), vec![0u8; 100_000]);
+        let mut random = vec![0u8; 100_000];
         let mut state = 1u64;
         random.iter_mut().for_each(|byte| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -107,7 +123,9 @@ mod tests {
         assert_eq!((sampler.refusals, UNSAMPLED_MAX), (6, 64));
         let text: Vec<u8> = (0..100_000u32).map(|at| (at / 100 % 7) as u8).collect();
         let at = (0..=UNSAMPLED_MAX).position(|_| sampler.is_promising(&text));
-        assert!(at.is_some() && sampler.pack(&text, &mut packed) && packed.len() < 10_000);
+        assert!(at.is_some());
+        let packed = sampler.pack(&text).expect("it pays");
+        assert!(packed.len() < 10_000, "{}", packed.len());
         let mut plain = vec![0; text.len()];
         unpack(&packed, &mut plain).unwrap();
         assert_eq!(plain, text);

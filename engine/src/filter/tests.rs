@@ -6,7 +6,6 @@ use keyrange_transport::link::WORD_BYTES;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::undo::Undone;
 use super::*;
 use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, compose_header};
 use crate::shard::buffers::Buffer;
@@ -81,7 +80,7 @@ fn round_trip<V: Element + Debug>(random: &mut StdRng, scratch: &mut Scratch) ->
         stream: None,
     };
     let key_bytes: &[u8] = bytemuck::cast_slice(&keys);
-    let Some(parcel) = chain.parcel(&out, key_bytes, None).unwrap() else {
+    let Some(parcel) = chain.parcel(&out, key_bytes).unwrap() else {
         assert!(spec.of(Stage::Rows).all(FilterSpec::is_lossless), "{spec}");
         return false;
     };
@@ -98,7 +97,7 @@ fn round_trip<V: Element + Debug>(random: &mut StdRng, scratch: &mut Scratch) ->
     let frame = Frame::decode(frame.bytes()).unwrap();
     let context = Context { width, frame_bytes_max: FRAME_BYTES_MAX, pull: None };
     let is_partial = spec.filters.iter().any(FilterSpec::needs_sums);
-    assert_eq!(undo(&frame, &context, scratch), Ok(Undone { wish: None, is_partial }), "{spec}");
+    assert_eq!(undo(&frame, &context, scratch), Ok(is_partial), "{spec}");
     let plain = Frame::decode(scratch.frame()).unwrap();
     assert_eq!(plain.keys(), crate::message::KeyPart::List(&keys));
     assert_eq!((plain.header.flags, plain.header.sequence), (0, 5));
@@ -164,8 +163,7 @@ fn a19_damaged_bodies_end_in_errors_or_in_other_values() {
             seed: 1,
             stream: None,
         };
-        let wish = Wish { seed: 1, stream: 2, number: 3, whole: true, chain: "lz4".to_owned() };
-        let parcel = chain.parcel(&out, &[], Some(&wish)).unwrap().unwrap();
+        let parcel = chain.parcel(&out, &[]).unwrap().unwrap();
         let mut bytes = vec![0; parcel.bytes(&[])];
         parcel.write(&[], &mut bytes);
         let header = Header {
@@ -195,6 +193,25 @@ fn a19_damaged_bodies_end_in_errors_or_in_other_values() {
         }
         assert!(errors > 500, "{errors}");
     }
+}
+
+#[test]
+fn a19_wishes_are_read_as_they_are_written_and_damaged_ones_are_others_or_errors() {
+    let mut random = StdRng::seed_from_u64(3);
+    for _ in 0..3000 {
+        let chain = random_chain(&mut random).to_string().into();
+        let (stream, number) = (u128::from(random.random::<u64>()) << 64, random.random());
+        let wish = Wish { seed: random.random(), stream, number, whole: random.random(), chain };
+        let mut bytes = wish.to_bytes();
+        let text_end = bytes.len() - size_of::<u16>();
+        assert_eq!(bytes[text_end..], (bytes.len() as u16).to_le_bytes());
+        assert_eq!(Wish::read(&bytes[..text_end]), Ok(wish.clone()));
+        let at = random.random_range(0..28); // `whole` is any number but 0
+        bytes[at] ^= random.random_range(1..=255);
+        assert_ne!(Wish::read(&bytes[..text_end]), Ok(wish), "byte {at}");
+        assert!(Wish::read(&bytes[..random.random_range(0..32)]).is_err());
+    }
+    assert!(Wish::read(&[b'a'; 545]).is_err());
 }
 
 #[test]

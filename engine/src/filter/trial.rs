@@ -52,7 +52,7 @@ impl Trial {
             seed: self.chain.request_seed(self.chain.seed(), 0, self.sequence),
             stream: None,
         };
-        let Some(parcel) = self.chain.parcel(&out, &[], None)? else {
+        let Some(parcel) = self.chain.parcel(&out, &[])? else {
             return Ok(TrialResult {
                 bytes: size_of_val(values),
                 encode: start.elapsed(),

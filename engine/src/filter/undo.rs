@@ -12,7 +12,7 @@ use super::pack::unpack;
 use super::rows::all;
 use super::spec::{FilterSpec, FilterSpecError, Stage};
 use super::streams::StreamName;
-use super::wire::{BITMAP, DELTA, DESCRIPTOR_BYTES, Descriptor, PACKED, PARTIAL, WISH, Wish};
+use super::wire::{BITMAP, DELTA, DESCRIPTOR_BYTES, Descriptor, PACKED, PARTIAL};
 use crate::message::{
     Element, Flags, Frame, HEADER_BYTES, Header, Layout, body_part, compose_header, value_bytes,
 };
@@ -94,16 +94,8 @@ pub(crate) struct Context<'a> {
     pub pull: Option<(&'a Chain, StreamName)>,
 }
 
-/// What a frame says beside keys and values.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Undone {
-    /// What it asks of the answer.
-    pub wish: Option<Wish>,
-    /// Whether rows that were left out, now zero, are missing from a sum: the push is for functions that add.
-    pub is_partial: bool,
-}
-
-/// Undoes `frame` into `scratch`.
+/// Undoes `frame` into `scratch`. Says whether rows that were left out, now zero, are missing from a sum: the push is for
+/// functions that add.
 ///
 /// # Errors
 /// What is wrong with it; never panics, and needs no more memory than the undone frame, which is bounded.
@@ -111,7 +103,7 @@ pub(crate) fn undo(
     frame: &Frame<'_>,
     context: &Context<'_>,
     scratch: &mut Scratch,
-) -> Result<Undone, FilterError> {
+) -> Result<bool, FilterError> {
     match value_bytes(frame.header.value_type) {
         Some(4) => undo_typed::<f32>(frame, context, scratch),
         Some(_) => undo_typed::<f64>(frame, context, scratch),
@@ -123,20 +115,13 @@ fn undo_typed<V: Element>(
     frame: &Frame<'_>,
     context: &Context<'_>,
     scratch: &mut Scratch,
-) -> Result<Undone, FilterError> {
+) -> Result<bool, FilterError> {
     let start = Instant::now();
-    let header = Header { flags: frame.header.flags & !Flags::FILTERED, ..frame.header };
+    let header = Header { flags: frame.header.flags & !(Flags::FILTERED | Flags::WISH), ..frame.header };
     let body = frame.payload();
     let descriptor = Descriptor::read(body)?;
     let coded = Coding::check::<V>(&header, &descriptor, frame.key_bytes(), context)?;
-    let wish = body.get(DESCRIPTOR_BYTES..DESCRIPTOR_BYTES + descriptor.wish_bytes);
-    let wish = wish.ok_or(FilterError::Length {
-        what: "the chain wanted for the answer",
-        expected: descriptor.wish_bytes,
-        got: body.len().saturating_sub(DESCRIPTOR_BYTES),
-    })?;
-    let wish = if descriptor.flags & WISH == 0 { None } else { Some(Wish::read(wish)?) };
-    let rest = &body[DESCRIPTOR_BYTES + descriptor.wish_bytes..];
+    let rest = &body[DESCRIPTOR_BYTES..];
     let plain = if descriptor.flags & PACKED == 0 {
         rest
     } else {
@@ -152,7 +137,7 @@ fn undo_typed<V: Element>(
     if let Some((chain, name)) = context.pull {
         chain.note_answer::<V>(name, &descriptor, &coded, rest.len(), &scratch.frame, start);
     }
-    Ok(Undone { wish, is_partial: descriptor.flags & PARTIAL != 0 })
+    Ok(descriptor.flags & PARTIAL != 0)
 }
 
 /// The sizes of a filtered frame, checked against each other.
@@ -180,9 +165,8 @@ impl Coding {
         let (flags, count) = (descriptor.flags, header.key_count);
         let has_bitmap = flags & BITMAP != 0;
         let is_answer = context.pull.is_some() && header.parts == 1;
-        let strange = flags & !(BITMAP | PACKED | DELTA | WISH | PARTIAL) != 0
+        let strange = flags & !(BITMAP | PACKED | DELTA | PARTIAL) != 0
             || (flags & DELTA != 0 && !(is_answer && has_bitmap))
-            || (flags & WISH == 0) != (descriptor.wish_bytes == 0)
             || (flags & PARTIAL != 0 && context.pull.is_some())
             || (flags & (BITMAP | PARTIAL) != 0 && header.parts == 0);
         if strange {

@@ -27,14 +27,15 @@ pub fn compose_header(body: &mut [u8], header: &Header) -> u32 {
     header.checksum()
 }
 
-/// Writes header, keys and value arrays. The frame must be `layout.frame_bytes` long and the arrays as long as `layout`
-/// says; a caller's mistake panics.
+/// Writes header, keys, value arrays and the wish at the end (nothing, if it is empty). The frame must be `layout.frame_bytes`
+/// and the wish long, and the arrays as long as `layout` says; a caller's mistake panics.
 #[inline]
 pub fn compose<V: bytemuck::Pod>(
     body: &mut [u8],
     header: &Header,
     keys: KeyPart<'_>,
     arrays: &[&[V]],
+    wish: &[u8],
     layout: &Layout,
 ) -> u32 {
     let key_part = HEADER_BYTES..HEADER_BYTES + layout.key_bytes;
@@ -46,15 +47,19 @@ pub fn compose<V: bytemuck::Pod>(
     for (part, array) in arrays.iter().enumerate() {
         body_part(body, layout.array(part)).copy_from_slice(bytemuck::cast_slice(array));
     }
+    if !wish.is_empty() {
+        body_part(body, layout.frame_bytes..layout.frame_bytes + wish.len()).copy_from_slice(wish);
+    }
     compose_header(body, header)
 }
 
-/// Hands `send` the tag and the parts of a frame with keys and value arrays, from where they lie: in order and gapless, they are the body
+/// Hands `send` the tag and the parts of a frame with keys, value arrays and wish, from where they lie: in order and gapless, they are the body
 /// that [`compose`] would write.
 pub fn gather<V: bytemuck::Pod, R>(
     header: &Header,
     keys: KeyPart<'_>,
     arrays: &[&[V]],
+    wish: &[u8],
     layout: &Layout,
     send: impl FnOnce(u32, &[IoSlice<'_>]) -> R,
 ) -> R {
@@ -67,7 +72,7 @@ pub fn gather<V: bytemuck::Pod, R>(
         }
         KeyPart::Contiguous(_) => &[],
     };
-    let mut parts = [IoSlice::new(&[]); 2 + 2 * PARTS_MAX];
+    let mut parts = [IoSlice::new(&[]); 3 + 2 * PARTS_MAX];
     parts[0] = IoSlice::new(&bytemuck::bytes_of(header)[WORD_BYTES..]);
     parts[1] = IoSlice::new(key_bytes);
     let (mut count, mut end) = (2, HEADER_BYTES + key_bytes.len());
@@ -76,6 +81,10 @@ pub fn gather<V: bytemuck::Pod, R>(
         parts[count] = IoSlice::new(&ZEROS[..place.start - end]);
         parts[count + 1] = IoSlice::new(bytemuck::cast_slice(array));
         (count, end) = (count + 2, place.end);
+    }
+    if !wish.is_empty() {
+        parts[count] = IoSlice::new(wish);
+        count += 1;
     }
     send(header.checksum(), &parts[..count])
 }
@@ -155,9 +164,10 @@ mod tests {
                 ];
                 for (keys, key_bytes) in keys {
                     let layout = Layout::new(key_bytes, 4 * values, parts);
-                    let mut body = vec![0; layout.frame_bytes - WORD_BYTES];
-                    let tag = compose(&mut body, &header, keys, &arrays[..parts], &layout);
-                    let gathered = gather(&header, keys, &arrays[..parts], &layout, |tag, pieces| {
+                    let wish = &[9; 40][..values];
+                    let mut body = vec![0; layout.frame_bytes + wish.len() - WORD_BYTES];
+                    let tag = compose(&mut body, &header, keys, &arrays[..parts], wish, &layout);
+                    let gathered = gather(&header, keys, &arrays[..parts], wish, &layout, |tag, pieces| {
                         (tag, pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>())
                     });
                     assert_eq!(

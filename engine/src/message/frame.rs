@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::{
     Element, Flags, HEADER_BYTES, Header, Kind, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, VERSION,
-    pad64,
+    WISH_BYTES_MAX, pad64,
 };
 use crate::key_range::{Key, KeyRange};
 
@@ -78,6 +78,14 @@ pub enum DecodeError {
         /// Bytes there were.
         got: usize,
     },
+    /// A wish that is longer than the frame, or than a wish can be.
+    #[error("a wish at the end of this frame has 2 to {max} bytes, got {got}")]
+    Wish {
+        /// Most bytes there can be.
+        max: usize,
+        /// Bytes announced.
+        got: u16,
+    },
     /// A verb that is too long or not UTF-8.
     #[error("a verb is at most {VERB_BYTES_MAX} bytes of UTF-8, got {got} bytes")]
     Verb {
@@ -104,6 +112,8 @@ pub struct Frame<'a> {
     pub header: Header,
     /// What the frame asks or answers.
     pub kind: Kind,
+    /// Bytes of the wish at the end, read once.
+    wish_bytes: u16,
     bytes: &'a [u8],
 }
 
@@ -127,9 +137,25 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Version { got: header.version });
         }
         let kind = Kind::from_code(header.kind).ok_or(DecodeError::Kind { got: header.kind })?;
-        let frame = Frame { header, kind, bytes };
+        let mut frame = Frame { header, kind, wish_bytes: 0, bytes };
+        if frame.has_wish() {
+            frame.wish_bytes = frame.count_wish()?;
+        }
         frame.check()?;
         Ok(frame)
+    }
+
+    fn count_wish(&self) -> Result<u16, DecodeError> {
+        let max = (self.bytes.len() - HEADER_BYTES).min(WISH_BYTES_MAX);
+        let got = self.bytes.last_chunk().map_or(0, |word| u16::from_le_bytes(*word));
+        let fits = (size_of::<u16>()..=max).contains(&usize::from(got));
+        if fits { Ok(got) } else { Err(DecodeError::Wish { max, got }) }
+    }
+
+    /// The frame without the wish at its end.
+    #[inline]
+    fn content(&self) -> &'a [u8] {
+        &self.bytes[..self.bytes.len() - usize::from(self.wish_bytes)]
     }
 
     #[inline]
@@ -172,6 +198,7 @@ impl<'a> Frame<'a> {
             || (existing && !matches!(self.kind, Kind::Pull | Kind::Values))
             || (after && self.kind != Kind::Pull)
             || (flags & Flags::SUBSCRIBE != 0 && (existing || self.kind != Kind::Pull))
+            || (self.has_wish() && !matches!(self.kind, Kind::Pull | Kind::PushPull))
             || (self.kind == Kind::Rows && flags != 0)
             || (self.is_early() && !self.may_be_early())
             || (self.is_lent() && (!matches!(self.kind, Kind::Push | Kind::PushPull) || header.parts == 0))
@@ -188,8 +215,9 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Parts { parts: header.parts, value_type: header.value_type });
         }
         let expected = HEADER_BYTES + self.key_bytes();
-        if self.bytes.len() < expected && !self.is_filtered() {
-            return Err(DecodeError::Length { expected, got: self.bytes.len() });
+        let got = self.content().len();
+        if got < expected && !self.is_filtered() {
+            return Err(DecodeError::Length { expected, got });
         }
         Ok(())
     }
@@ -198,6 +226,18 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn is_filtered(&self) -> bool {
         self.header.flags & Flags::FILTERED != 0
+    }
+
+    /// Whether it says what its answer is to go through.
+    #[inline]
+    pub fn has_wish(&self) -> bool {
+        self.header.flags & Flags::WISH != 0
+    }
+
+    /// What the answer is to go through, unchecked.
+    pub fn wish(&self) -> Option<&'a [u8]> {
+        let wish = self.bytes.get(self.content().len()..).filter(|_| self.has_wish())?;
+        wish.get(..wish.len() - size_of::<u16>())
     }
 
     /// Whether it is about increments of a clock that is not closed.
@@ -210,7 +250,7 @@ impl<'a> Frame<'a> {
         let Header { flags, parts, aux, .. } = self.header;
         match self.kind {
             Kind::Push => parts > 0 && aux > 0,
-            Kind::Pull => flags & Flags::EXISTING != 0 && !self.is_filtered(),
+            Kind::Pull => flags & Flags::EXISTING != 0 && !self.is_filtered() && !self.has_wish(),
             _ => false,
         }
     }
@@ -240,7 +280,7 @@ impl<'a> Frame<'a> {
     /// The key part. Call it only on kinds with keys.
     #[inline]
     pub fn keys(&self) -> KeyPart<'a> {
-        let part = self.bytes.get(HEADER_BYTES..HEADER_BYTES + self.key_bytes()).unwrap_or(&[]);
+        let part = self.content().get(HEADER_BYTES..HEADER_BYTES + self.key_bytes()).unwrap_or(&[]);
         if self.header.flags & Flags::CONTIGUOUS != 0 {
             return KeyPart::Contiguous(self.range());
         }
@@ -260,15 +300,15 @@ impl<'a> Frame<'a> {
         }
         self.check_type::<V>()?;
         let parts = self.header.parts as usize;
-        let array_bytes = self.array_bytes::<V>(width);
-        if parts > 0 && array_bytes > self.bytes.len() {
-            return Err(DecodeError::Length { expected: array_bytes, got: self.bytes.len() });
+        let (content, array_bytes) = (self.content(), self.array_bytes::<V>(width));
+        if parts > 0 && array_bytes > content.len() {
+            return Err(DecodeError::Length { expected: array_bytes, got: content.len() });
         }
         let layout = Layout::new(self.key_bytes(), array_bytes, parts);
-        if layout.frame_bytes != self.bytes.len() {
-            return Err(DecodeError::Length { expected: layout.frame_bytes, got: self.bytes.len() });
+        if layout.frame_bytes != content.len() {
+            return Err(DecodeError::Length { expected: layout.frame_bytes, got: content.len() });
         }
-        Ok(self.bytes.get(layout.array(0).start..).unwrap_or(&[]))
+        Ok(content.get(layout.array(0).start..).unwrap_or(&[]))
     }
 
     /// Whether the values lie in memory the worker lent: then [`Frame::lent_ranges`] says where, and [`Frame::values`]
@@ -284,14 +324,14 @@ impl<'a> Frame<'a> {
         self.check_type::<V>()?;
         let parts = self.header.parts as usize;
         let layout = Layout::new(self.key_bytes(), LentRange::WIRE_BYTES, parts);
-        let got = self.bytes.len();
+        let got = self.content().len();
         if !self.is_lent() || layout.frame_bytes != got {
             return Err(DecodeError::Length { expected: layout.frame_bytes, got });
         }
         let expected = self.array_bytes::<V>(width);
         let mut ranges = [LentRange { slab: 0, offset: 0, bytes: 0 }; PARTS_MAX];
         for (part, range) in ranges.iter_mut().enumerate().take(parts) {
-            let wire = self.bytes.get(layout.array(part)).and_then(<[u8]>::first_chunk);
+            let wire = self.content().get(layout.array(part)).and_then(<[u8]>::first_chunk);
             // Copied here, and only the copy is believed.
             *range = LentRange::from_bytes(wire.ok_or(DecodeError::Length { expected, got })?);
             if range.bytes != expected as u64 {
@@ -330,9 +370,9 @@ impl<'a> Frame<'a> {
         self.bytes
     }
 
-    /// What follows the header, for Control, Graph, Reply and Refused.
+    /// What follows the header (but no wish), for Control, Graph, Reply, Refused and frames to be undone.
     pub fn payload(&self) -> &'a [u8] {
-        &self.bytes[HEADER_BYTES..]
+        &self.content()[HEADER_BYTES..]
     }
 
     /// Verb and arguments of a Call.

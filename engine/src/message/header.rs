@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the format.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 #[cfg(target_endian = "big")]
 compile_error!("frames are little endian and are read where they lie");
@@ -151,8 +151,10 @@ impl Flags {
     /// Clocked tables. Push: increments of a clock that is not closed, part `aux` of them (from 1); the clock stays. Pull
     /// with EXISTING: of a clock that this worker's predecessor never closed, the increments it sent so.
     pub const EARLY: u16 = 128;
+    /// Behind everything else stands what the answer is to go through; [`crate::filter`] says how.
+    pub const WISH: u16 = 256;
     /// Every bit there is.
-    pub const ALL: u16 = 255;
+    pub const ALL: u16 = 511;
 }
 
 /// Which part of a worker's contribution to an aggregated update this request is: long key lists are cut into

@@ -8,6 +8,8 @@ pub const SIGNATURE_BYTES: usize = 16;
 pub const PARTS_MAX: usize = 4;
 /// The longest name of a server function's verb.
 pub const VERB_BYTES_MAX: usize = 64;
+/// The longest wish, the word that says how long it is included.
+pub const WISH_BYTES_MAX: usize = 546;
 
 /// `bytes` rounded up to the next multiple of 64.
 #[inline]

@@ -35,6 +35,7 @@
 //!    16 u64 bytes    exactly key_count x width values
 //!
 //! the same with FILTERED: see the byte table of [`crate::filter`]
+//! Pull and PushPull with WISH: behind the last byte what the answer is to go through, and u16 bytes of that, these two included
 //!
 //! a clocked table (its workers' clocks are counted per key range)
 //! Push    time: the worker's clock from now on for all keys of first..=last, whose increments are `key_count` of them
@@ -78,7 +79,7 @@ pub use control::Control;
 pub use frame::{DecodeError, Frame, KeyPart};
 pub use graph::{FrameList, GraphError, GraphFrame, NODE_ANSWER_BYTES, NODES_MAX, check_order, frames};
 pub use header::{Chunk, Flags, Header, Kind, RefusalCode, VERSION};
-pub use layout::{HEADER_BYTES, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, pad64};
+pub use layout::{HEADER_BYTES, Layout, PARTS_MAX, SIGNATURE_BYTES, VERB_BYTES_MAX, WISH_BYTES_MAX, pad64};
 pub use lent::{Lent, LentArray, LentBlock};
 pub use values::Values;
 

@@ -267,7 +267,7 @@ impl ShardCore {
         if header.epoch != session.epoch {
             return Ok(()); // a late frame of a worker that was replaced
         }
-        if frame.is_filtered() {
+        if frame.is_filtered() || frame.has_wish() {
             return self.handle_filtered(from, &frame, out);
         }
         self.admit(from, &frame, out)

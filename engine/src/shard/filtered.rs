@@ -28,7 +28,7 @@ const CHAINS_MAX: usize = 4;
 pub(super) struct ReplyFilters {
     /// By request, until it is answered.
     wishes: HashMap<u64, Asked>,
-    chains: Vec<(String, Arc<Chain>)>,
+    chains: Vec<Arc<Chain>>,
     /// The rows of the answer at hand.
     rows: Buffer,
 }
@@ -79,16 +79,16 @@ impl ReplyFilters {
             }
             wish.number = 0;
         }
-        let known = self.chains.iter().find(|(text, _)| *text == wish.chain);
+        let known = self.chains.iter().find(|chain| *chain.text() == wish.chain);
         let chain = match known {
-            Some((_, chain)) => Arc::clone(chain),
+            Some(chain) => Arc::clone(chain),
             None => {
                 let spec: ChainSpec = wish.chain.parse()?;
                 let chain = Chain::for_answers(&spec, wish.seed, users)?;
                 if self.chains.len() == CHAINS_MAX {
                     self.chains.remove(0);
                 }
-                self.chains.push((wish.chain.clone(), Arc::clone(&chain)));
+                self.chains.push(Arc::clone(&chain));
                 chain
             }
         };
@@ -158,7 +158,7 @@ impl ReplyFilters {
             stream,
         };
         let key_bytes: &[u8] = bytemuck::cast_slice(keys);
-        let parcel = match chain.parcel(&out, key_bytes, None) {
+        let parcel = match chain.parcel(&out, key_bytes) {
             Ok(parcel) => parcel?,
             Err(error) => return Some(Ready::refused(header, &error)),
         };
@@ -190,7 +190,7 @@ impl Sender<'_> {
 }
 
 impl ShardCore {
-    /// Undoes the filters of a request and goes on with what it was.
+    /// Undoes the filters of a request, notes what its answer is to go through, and goes on with what it was.
     #[inline(never)] // so that plain requests do not carry its weight
     pub(super) fn handle_filtered(
         &mut self,
@@ -200,13 +200,12 @@ impl ShardCore {
     ) -> Result<(), PeerFault> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let result = match self.undo(from, frame, &mut scratch) {
-            Ok(()) => Frame::decode(scratch.frame()).map_err(PeerFault::from),
-            Err(refusal) => {
-                self.scratch = scratch;
-                return self.refuse_filtered(from, frame, refusal, out);
-            }
+            Ok(()) if frame.is_filtered() => Frame::decode(scratch.frame())
+                .map_err(PeerFault::from)
+                .and_then(|plain| self.admit(from, &plain, out)),
+            Ok(()) => self.admit(from, frame, out),
+            Err(refusal) => self.refuse_filtered(from, frame, refusal, out),
         };
-        let result = result.and_then(|plain| self.admit(from, &plain, out));
         self.scratch = scratch;
         result
     }
@@ -220,12 +219,12 @@ impl ShardCore {
             let text = format!("the filters of worker {}'s request: {error}", from.0);
             Refusal::new(RefusalCode::Filter, text)
         };
-        let undone = undo(frame, &context, scratch).map_err(wrong)?;
-        if undone.is_partial && !slot.table.adds() {
+        if frame.is_filtered() && undo(frame, &context, scratch).map_err(wrong)? && !slot.table.adds() {
             return Err(Refusal::partial(&slot.spec));
         }
         let value_type = slot.spec.value_type;
-        if let (Some(wish), Some(Some(session))) = (undone.wish, self.sessions.get_mut(from.0 as usize)) {
+        let wish = frame.wish().map(Wish::read).transpose().map_err(wrong)?;
+        if let (Some(wish), Some(Some(session))) = (wish, self.sessions.get_mut(from.0 as usize)) {
             let window = session.received.window();
             let is_repeated = matches!(session.received.check(sequence), Verdict::Repeated(_));
             let users = &self.registry.filters;

@@ -1,13 +1,15 @@
 //! Requests that leave through filters, and answers that came through them.
 
+use std::sync::Arc;
+
 use super::arrays::Source;
 use super::core::WorkerCore;
 use super::pieces::{Body, Piece, PieceKeys, What};
 use super::request::{Keys, PeerFault, SubmitError, TableHandle, TaskError, TaskId};
 use super::send::send_keys;
 use crate::filter::{
-    Chain, Coded, Context, Direction, FilterError, FilterSpecError, Outgoing, Parcel, RowKeys, Scratch,
-    StreamName, TEXT_BYTES_MAX, Wish, undo,
+    Chain, Context, Direction, FilterError, FilterSpecError, Outgoing, Parcel, RowKeys, Scratch, StreamName,
+    TEXT_BYTES_MAX, Wish, undo,
 };
 use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
 use crate::session::{Outbox, OutboxError, PeerId};
@@ -52,7 +54,7 @@ impl Body {
             if chain.direction() != direction {
                 return wrong(format!("expected a chain for the {direction}, got {chain:?}"));
             }
-            let text = chain.spec().to_string();
+            let text = chain.text();
             if self.table.aggregation == Aggregation::Clocked && !chain.spec().is_lossless() {
                 return wrong(format!(
                     "in a clocked table all that was added up to a clock is there, and \"{text}\" leaves some out or \
@@ -117,13 +119,34 @@ fn stream_name(body: &Body, piece: &Piece) -> Option<StreamName> {
     Some((piece.shard, body.table.id, keys))
 }
 
-/// What the answer to this piece is to go through.
-fn wish_of(body: &Body, piece: &Piece) -> Option<Wish> {
+/// What the answer to this piece is to go through, and the stream that it is part of.
+fn wish_of(body: &Body, piece: &Piece) -> Option<(Wish, Option<StreamName>)> {
     let chain = body.pull_chain()?;
-    let stream = stream_name(body, piece).filter(|_| chain.spec().threshold().is_some());
-    let (number, whole) = stream.map_or((0, false), |name| chain.next_pull(name));
-    let stream = stream.map_or(0, |(_, _, keys)| keys);
-    Some(Wish { seed: chain.seed(), stream, number, whole, chain: chain.spec().to_string() })
+    let name = stream_name(body, piece).filter(|_| chain.spec().threshold().is_some());
+    let (number, whole) = name.map_or((0, false), |name| chain.next_pull(name));
+    let stream = name.map_or(0, |(_, _, keys)| keys);
+    Some((Wish { seed: chain.seed(), stream, number, whole, chain: Arc::clone(chain.text()) }, name))
+}
+
+/// Sends a request whose body is `parcel`. Says how many bytes went, and how many of them were keys.
+fn send_parcel(
+    out: &mut dyn Outbox,
+    peer: PeerId,
+    mut header: Header,
+    parcel: &Parcel,
+    keys: &[u8],
+    wish: &[u8],
+) -> Result<(usize, usize), OutboxError> {
+    header.flags |= Flags::FILTERED | if wish.is_empty() { 0 } else { Flags::WISH };
+    let parcel_bytes = parcel.bytes(keys);
+    let frame_bytes = HEADER_BYTES + parcel_bytes + wish.len();
+    out.send(peer, frame_bytes, &mut |frame| {
+        let (body, tail) = frame[HEADER_BYTES - WORD_BYTES..].split_at_mut(parcel_bytes);
+        parcel.write(keys, body);
+        tail.copy_from_slice(wish);
+        compose_header(frame, &header)
+    })?;
+    Ok((frame_bytes, keys.len()))
 }
 
 impl WorkerCore {
@@ -190,7 +213,7 @@ impl WorkerCore {
                 chain.code(&Outgoing { table, time, width, keys, arrays, seed, stream: None })
             };
             let coded = coded.map_or_else(code, |coded| Ok(Some(coded)))?;
-            Ok(chain.pack(coded, arrays, rows.len(), key_bytes, wish.as_ref()))
+            Ok(chain.pack(coded, arrays, rows.len(), key_bytes))
         });
         let parcel: Option<Parcel> = match parcel.transpose() {
             Ok(parcel) => parcel.flatten(),
@@ -199,29 +222,28 @@ impl WorkerCore {
                 return Ok(None);
             }
         };
-        let plain = || Parcel::new(Coded::plain(rows.len(), arrays), key_bytes, wish.as_ref(), None);
-        let Some(parcel) = parcel.or_else(|| wish.is_some().then(plain)) else {
-            let layout = send_keys(out, peer, header, body, piece, cached)?;
-            return Ok(Some((layout.frame_bytes, layout.key_bytes)));
+        let wish_bytes = wish.as_ref().map_or_else(Vec::new, |(wish, _)| wish.to_bytes());
+        let sent = match &parcel {
+            Some(parcel) => {
+                header.flags |= if cached.is_some() { Flags::KEYS_CACHED } else { 0 };
+                send_parcel(out, peer, header, parcel, key_bytes, &wish_bytes)
+            }
+            None => send_keys(out, peer, header, body, piece, cached, &wish_bytes)
+                .map(|layout| (layout.frame_bytes + wish_bytes.len(), layout.key_bytes)),
         };
-        header.flags |= Flags::FILTERED | if cached.is_some() { Flags::KEYS_CACHED } else { 0 };
-        let frame_bytes = HEADER_BYTES + parcel.bytes(key_bytes);
-        let key_len = key_bytes.len();
-        let sent = out.send(peer, frame_bytes, &mut |frame| {
-            parcel.write(key_bytes, &mut frame[HEADER_BYTES - WORD_BYTES..]);
-            compose_header(frame, &header)
-        });
-        let stream = stream_name(body, piece).zip(wish.filter(|wish| sent.is_ok() && wish.number > 0));
-        if let (Some(chain), Some((name, wish))) = (body.pull_chain(), stream) {
-            chain.asked(name, wish.number);
+        if let (Some(chain), Some((Wish { number: number @ 1.., .. }, Some(name)))) =
+            (body.pull_chain(), wish)
+            && sent.is_ok()
+        {
+            chain.asked(name, number);
         }
         let remembers = body.push_chain().is_some_and(|chain| sent.is_err() || chain.remembers());
-        if let Some(task) = self.tasks.get_mut(id).filter(|_| remembers)
-            && let Some(body) = &mut task.body
+        if let Some(parcel) = parcel.filter(|_| remembers)
+            && let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_mut())
         {
             body.coded.push((index, parcel.into_coded()));
         }
-        sent.map(|()| Some((frame_bytes, key_len)))
+        sent.map(Some)
     }
 
     #[cold]

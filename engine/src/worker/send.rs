@@ -240,7 +240,7 @@ impl WorkerCore {
                 let sent = if body.is_filtered() {
                     self.send_filtered(id, index, header, cached, out)?
                 } else {
-                    let layout = send_keys(out, peer, header, body, piece, cached)?;
+                    let layout = send_keys(out, peer, header, body, piece, cached, &[])?;
                     Some((layout.frame_bytes, layout.key_bytes))
                 };
                 let Some((frame_bytes, key_bytes)) = sent else { return Ok(false) };
@@ -268,7 +268,7 @@ pub(super) fn send_body(
     let header = piece_header(body, piece);
     match &body.what {
         What::Call(call) => send_call(out, peer, &header, call).map(drop),
-        _ => send_keys(out, peer, header, body, piece, None).map(drop),
+        _ => send_keys(out, peer, header, body, piece, None, &[]).map(drop),
     }
 }
 
@@ -326,7 +326,9 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
     }
 }
 
-/// Sends a request with keys and values; `cached` is the signature to send instead of the keys. Says what it came to.
+/// Sends a request with keys and values; `cached` is the signature to send instead of the keys, `wish` what the answer is to
+/// go through (nothing, if it is empty). Says what it came to without the wish.
+#[inline]
 pub(super) fn send_keys(
     out: &mut dyn Outbox,
     peer: PeerId,
@@ -334,7 +336,11 @@ pub(super) fn send_keys(
     body: &Body,
     piece: &Piece,
     cached: Option<u128>,
+    wish: &[u8],
 ) -> Result<Layout, OutboxError> {
+    if !wish.is_empty() {
+        header.flags |= Flags::WISH;
+    }
     let (keys, key_bytes) = match (&piece.keys, cached) {
         (PieceKeys::Slice { .. }, Some(signature)) => {
             header.flags |= Flags::KEYS_CACHED;
@@ -348,12 +354,12 @@ pub(super) fn send_keys(
     };
     let lendable = |part: &Source| part.lent().is_some_and(|lent| out.lends(peer, lent.slab()));
     if !body.parts.is_empty() && !piece.rows().is_empty() && body.parts.iter().all(lendable) {
-        return send_lent(out, peer, header, body, piece, keys, key_bytes);
+        return send_lent(out, peer, header, body, piece, (keys, key_bytes), wish);
     }
     if header.value_type == f64::CODE {
-        send_arrays::<f64>(out, peer, &header, body, piece, keys, key_bytes)
+        send_arrays::<f64>(out, peer, &header, body, piece, (keys, key_bytes), wish)
     } else {
-        send_arrays::<f32>(out, peer, &header, body, piece, keys, key_bytes)
+        send_arrays::<f32>(out, peer, &header, body, piece, (keys, key_bytes), wish)
     }
 }
 
@@ -363,8 +369,8 @@ fn send_arrays<V: Element>(
     header: &Header,
     body: &Body,
     piece: &Piece,
-    keys: KeyPart<'_>,
-    key_bytes: usize,
+    (keys, key_bytes): (KeyPart<'_>, usize),
+    wish: &[u8],
 ) -> Result<Layout, OutboxError> {
     let width = body.table.width as usize;
     let rows = piece.rows();
@@ -378,15 +384,16 @@ fn send_arrays<V: Element>(
         // The task owns what it lent until it ends, and a push ends when it was answered.
         let is_source = |part: &Source| part.lent().is_some_and(|lent| out.sends_from(peer, lent.slab()));
         if body.parts.iter().any(is_source) {
-            gather(header, keys, arrays, &layout, |tag, parts| out.send_lent(peer, tag, parts))?;
+            gather(header, keys, arrays, wish, &layout, |tag, parts| out.send_lent(peer, tag, parts))?;
             return Ok(layout);
         }
         if out.gathers(peer) {
-            gather(header, keys, arrays, &layout, |tag, parts| out.send_parts(peer, tag, parts))?;
+            gather(header, keys, arrays, wish, &layout, |tag, parts| out.send_parts(peer, tag, parts))?;
             return Ok(layout);
         }
     }
-    out.send(peer, layout.frame_bytes, &mut |body| compose(body, header, keys, arrays, &layout))?;
+    let frame_bytes = layout.frame_bytes + wish.len();
+    out.send(peer, frame_bytes, &mut |body| compose(body, header, keys, arrays, wish, &layout))?;
     Ok(layout)
 }
 
@@ -397,8 +404,8 @@ fn send_lent(
     mut header: Header,
     body: &Body,
     piece: &Piece,
-    keys: KeyPart<'_>,
-    key_bytes: usize,
+    (keys, key_bytes): (KeyPart<'_>, usize),
+    wish: &[u8],
 ) -> Result<Layout, OutboxError> {
     let row_bytes = body.table.width as usize * value_bytes(body.table.value_type).unwrap_or(0);
     let rows = piece.rows();
@@ -408,6 +415,7 @@ fn send_lent(
     let wires: Vec<&[u8]> = wires.iter().map(<[u8; _]>::as_slice).collect();
     header.flags |= Flags::LENT;
     let layout = Layout::new(key_bytes, LentRange::WIRE_BYTES, wires.len());
-    out.send(peer, layout.frame_bytes, &mut |body| compose(body, &header, keys, &wires, &layout))?;
+    let frame_bytes = layout.frame_bytes + wish.len();
+    out.send(peer, frame_bytes, &mut |body| compose(body, &header, keys, &wires, wish, &layout))?;
     Ok(layout)
 }

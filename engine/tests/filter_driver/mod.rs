@@ -1,5 +1,5 @@
 //! One attack on what undoes filters, at a shard and at a worker: a sound header and arbitrary bytes behind it, their
-//! descriptor made nearly right so that they get far. The test `hostile` and the fuzz target `filters` drive it.
+//! descriptor and the wish at the end made nearly right so that they get far. The test `hostile` and the fuzz target `filters` drive it.
 
 use std::sync::Arc;
 
@@ -35,14 +35,21 @@ fn frame(kind: Kind, data: &[u8], sequence: u64) -> FrameBytes {
     }
     if data[3] & 2 == 0 && body.len() >= 16 {
         body[..2].copy_from_slice(&[code, flags]);
-        body[2..4].copy_from_slice(&u16::from(if flags & 8 != 0 { data[4] } else { 0 }).to_le_bytes());
         body[4..8].copy_from_slice(&rows.to_le_bytes());
         body[8..12].copy_from_slice(&(plain as u32).to_le_bytes());
         body[12..16].copy_from_slice(&u32::from(data[5]).to_le_bytes());
     }
     let contiguous = if kind == Kind::Values { 0 } else { Flags::CONTIGUOUS };
+    let wishes = data[4] & 1 == 0 && matches!(kind, Kind::Pull | Kind::PushPull);
+    let filtered = data[4] & 4 == 0 || !wishes; // what only wishes is read where it lies
+    if wishes {
+        let bytes = if data[4] & 2 == 0 { 37 } else { 2 + u16::from(data[7]) };
+        body.extend_from_slice(&data[8..]);
+        body.resize(body.len() + 35, b'4');
+        body.extend_from_slice(&bytes.min(body.len() as u16 + 2).to_le_bytes());
+    }
     let header = Header {
-        flags: Flags::FILTERED | contiguous,
+        flags: contiguous | if filtered { Flags::FILTERED } else { 0 } | if wishes { Flags::WISH } else { 0 },
         sender: u32::from(kind != Kind::Values),
         table: 1,
         value_type: 1,
@@ -92,7 +99,7 @@ pub fn attack(data: &[u8]) {
         shard.handle(PeerId(1), frame.bytes(), &mut down).expect("the link lives");
         shard.flush(&mut down);
         // A push that says it leaves rows out does not pass a table that does not add, whatever else is in it.
-        let is_partial = frame.bytes().get(65).is_some_and(|flags| flags & 16 != 0);
+        let is_partial = frame.bytes().get(65).is_some_and(|flags| flags & 8 != 0);
         if kind == Kind::Push && is_partial && spec.function.name != "add" {
             assert_eq!(shard.stats().refused, refused + 1, "a partial push to {:?}", spec.function);
         }

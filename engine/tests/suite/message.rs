@@ -24,7 +24,7 @@ fn push_frame(keys: &[Key], arrays: &[Vec<f64>], width: usize) -> FrameBytes {
     let slices: Vec<&[f64]> = arrays.iter().map(Vec::as_slice).collect();
     let layout = Layout::new(size_of_val(keys), keys.len() * width * 8, arrays.len());
     FrameBytes::compose(layout.frame_bytes, &mut |body| {
-        compose(body, &header, KeyPart::List(keys), &slices, &layout)
+        compose(body, &header, KeyPart::List(keys), &slices, &[], &layout)
     })
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::chains::SimChains;
 use super::expected::{Expected, Memory, ROW_MAX, Row, expect_read};
 use super::table::{LOSSY, Updates};
-use crate::filter::{ChainSpec, Context, FilterSpec, Scratch, undo};
+use crate::filter::{ChainSpec, Context, FilterSpec, Scratch, Wish, undo};
 use crate::key_range::Key;
 use crate::message::{Frame, KeyPart, Kind};
 
@@ -151,12 +151,15 @@ impl Oracle {
         let is_push = matches!(frame.kind, Kind::Push | Kind::PushPull) && header.parts > 0;
         let width = if header.table == LOSSY { self.chains.width } else { 1 };
         let mut scratch = std::mem::take(&mut self.scratch);
+        if let Some(wish) = frame.wish() {
+            let wish = Wish::read(wish).map_err(|error| error.to_string())?;
+            self.seen.restarts += u64::from(wish.whole && wish.number > 1);
+        }
         let mut plain = frame;
         if plain.is_filtered() {
             self.seen.filtered += 1;
             let context = Context { width, frame_bytes_max: self.frame_bytes_max, pull: None };
-            let undone = undo(&plain, &context, &mut scratch).map_err(|error| error.to_string())?;
-            self.seen.restarts += u64::from(undone.wish.is_some_and(|wish| wish.whole && wish.number > 1));
+            undo(&plain, &context, &mut scratch).map_err(|error| error.to_string())?;
             plain = Frame::decode(scratch.frame()).map_err(|error| error.to_string())?;
         }
         let mut taken = Ok(None);
