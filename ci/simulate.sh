@@ -4,7 +4,7 @@
 #       purpose, which must be found.
 # Why: the faults that matter come in combinations nobody writes down as a test. A seed replays what it found:
 #       cargo run --release --example sim -- --seed N
-# Run time: 2 to 3 minutes (SIM_SCHEDULES and SIM_FROM play others).
+# Run time: 1 to 2 minutes on two cores (SIM_SCHEDULES and SIM_FROM play others).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sim() { cargo run --quiet --release --example sim -- "$@"; }

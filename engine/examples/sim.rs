@@ -1,9 +1,12 @@
-//! Plays seeded schedules: `sim --seed N` replays one, `sim --from A --count N` plays many.
+//! Plays seeded schedules: `sim --seed N` replays one, `sim --from A --count N` plays many, on all processors.
 
+use std::num::NonZero;
+use std::ops::Range;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use keyrange::sim::{SimConfig, SimReport, run, run_clocked};
+use keyrange::sim::{SimConfig, SimReport, Violation, run, run_clocked};
 
 const USAGE: &str = "usage: sim [--seed N | --from N --count N] [--clocked] [--planted-bug] [--planted-bound]
   --seed N        play schedule N and print what happened
@@ -53,32 +56,67 @@ fn main() -> ExitCode {
         }
     };
     let seeds = match arguments.seed {
-        Some(seed) => seed..=seed,
-        None => arguments.from..=arguments.from.saturating_add(arguments.count.max(1) - 1),
+        Some(seed) => seed..seed.saturating_add(1),
+        None => arguments.from..arguments.from.saturating_add(arguments.count.max(1)),
     };
-    let (began, mut total, mut played) = (Instant::now(), SimReport::default(), 0u64);
-    for seed in seeds {
-        let config = SimConfig {
-            planted_bug: arguments.planted_bug && !arguments.clocked,
-            planted_bug_bound: arguments.planted_bound,
-            planted_bug_staleness: arguments.planted_bug && arguments.clocked,
-            ..SimConfig::seeded(seed)
-        };
-        if arguments.seed.is_some() {
-            println!("{config:#?}");
+    let began = Instant::now();
+    match play_all(&arguments, seeds) {
+        Ok((played, total)) => {
+            let seconds = began.elapsed().as_secs_f64();
+            println!("{played} schedules without violation in {seconds:.1} s: {total:?}");
+            ExitCode::SUCCESS
         }
-        let result = if arguments.clocked { run_clocked(&config) } else { run(&config) };
-        match result {
-            Ok(report) => add(&mut total, &report),
-            Err(violation) => {
-                eprintln!("VIOLATION after {played} schedules without one\n{violation}");
-                return ExitCode::FAILURE;
-            }
+        Err((played, violation)) => {
+            eprintln!("VIOLATION after {played} schedules without one\n{violation}");
+            ExitCode::FAILURE
         }
-        played += 1;
     }
-    println!("{played} schedules without violation in {:.1} s: {total:?}", began.elapsed().as_secs_f64());
-    ExitCode::SUCCESS
+}
+
+/// Plays the schedules of these seeds on all processors. Says how many and what they came to, or how many went well and what
+/// did not.
+fn play_all(arguments: &Arguments, seeds: Range<u64>) -> Result<(u64, SimReport), (u64, Violation)> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let (next, played) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+    let play_some = || {
+        let mut total = SimReport::default();
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= seeds.end {
+                return Ok(total);
+            }
+            match play(arguments, seed) {
+                Ok(report) => add(&mut total, &report),
+                Err(violation) => {
+                    next.store(seeds.end, Relaxed); // the others stop soon
+                    return Err(violation);
+                }
+            }
+            played.fetch_add(1, Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        let players: Vec<_> = (0..threads).map(|_| scope.spawn(play_some)).collect();
+        let mut total = SimReport::default();
+        for player in players {
+            let result = player.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            add(&mut total, &result.map_err(|violation| (played.load(Relaxed), violation))?);
+        }
+        Ok((played.load(Relaxed), total))
+    })
+}
+
+fn play(arguments: &Arguments, seed: u64) -> Result<SimReport, Violation> {
+    let config = SimConfig {
+        planted_bug: arguments.planted_bug && !arguments.clocked,
+        planted_bug_bound: arguments.planted_bound,
+        planted_bug_staleness: arguments.planted_bug && arguments.clocked,
+        ..SimConfig::seeded(seed)
+    };
+    if arguments.seed.is_some() {
+        println!("{config:#?}");
+    }
+    if arguments.clocked { run_clocked(&config) } else { run(&config) }
 }
 
 fn add(total: &mut SimReport, report: &SimReport) {

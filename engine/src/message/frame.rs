@@ -187,26 +187,10 @@ impl<'a> Frame<'a> {
         let range_error =
             DecodeError::Range { first: header.first, last: header.last, key_count: header.key_count };
         let Some(distance) = header.last.checked_sub(header.first) else { return Err(range_error) };
-        let flags = header.flags;
-        let cached = flags & Flags::KEYS_CACHED != 0;
-        let contiguous = flags & Flags::CONTIGUOUS != 0;
-        let existing = flags & Flags::EXISTING != 0;
-        let after = flags & Flags::AFTER_TIME != 0;
-        let strange = flags & !Flags::ALL != 0
-            || (cached && contiguous)
-            || (existing && (cached || contiguous))
-            || (existing && !matches!(self.kind, Kind::Pull | Kind::Values))
-            || (after && self.kind != Kind::Pull)
-            || (flags & Flags::SUBSCRIBE != 0 && (existing || self.kind != Kind::Pull))
-            || (self.has_wish() && !matches!(self.kind, Kind::Pull | Kind::PushPull))
-            || (self.kind == Kind::Rows && flags != 0)
-            || (self.is_early() && !self.may_be_early())
-            || (self.is_lent() && (!matches!(self.kind, Kind::Push | Kind::PushPull) || header.parts == 0))
-            || (self.is_lent() && self.is_filtered())
-            || (self.kind == Kind::Values && (cached || contiguous));
-        if strange {
-            return Err(DecodeError::Flags { got: flags, kind: header.kind });
+        if !self.flags_fit() {
+            return Err(DecodeError::Flags { got: header.flags, kind: header.kind });
         }
+        let contiguous = header.flags & Flags::CONTIGUOUS != 0;
         if contiguous && distance.checked_add(1) != Some(u64::from(header.key_count)) {
             return Err(range_error);
         }
@@ -220,6 +204,27 @@ impl<'a> Frame<'a> {
             return Err(DecodeError::Length { expected, got });
         }
         Ok(())
+    }
+
+    /// Whether the flags belong to a kind with keys and to each other.
+    #[inline]
+    fn flags_fit(&self) -> bool {
+        use Flags as F;
+        let flags = self.header.flags;
+        let own = match self.kind {
+            Kind::Push => F::LENT | F::FILTERED | F::EARLY | F::KEYS_CACHED | F::CONTIGUOUS,
+            Kind::PushPull => F::LENT | F::FILTERED | F::WISH | F::KEYS_CACHED | F::CONTIGUOUS,
+            Kind::Pull => F::ALL & !F::LENT,
+            Kind::Values => F::EXISTING | F::FILTERED,
+            _ => 0,
+        };
+        let both = |one: u16, other: u16| flags & one != 0 && flags & other != 0;
+        flags & !own == 0
+            && !both(F::KEYS_CACHED, F::CONTIGUOUS)
+            && !both(F::EXISTING, F::KEYS_CACHED | F::CONTIGUOUS | F::SUBSCRIBE)
+            && !both(F::LENT, F::FILTERED)
+            && (!self.is_lent() || self.header.parts > 0)
+            && (!self.is_early() || self.may_be_early())
     }
 
     /// Whether the body must go through [`crate::filter`] before keys and values can be read.

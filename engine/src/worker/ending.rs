@@ -66,11 +66,33 @@ impl WorkerCore {
     /// Ends a task, and with it all whose end follows from that: those that follow it if it failed, its group if it was
     /// the last sub-task, its sub-tasks if it fails before they have ended.
     pub(super) fn end(&mut self, id: TaskId, result: Result<(), TaskError>) {
+        if result.is_ok() && self.end_alone(id) {
+            return;
+        }
         let mut ends = VecDeque::new(); // not recursion: a chain of tasks may be long
         self.end_one(id, result.err(), &mut ends);
         while let Some((id, failure)) = ends.pop_front() {
             self.end_one(id, failure, &mut ends);
         }
+    }
+
+    /// The common end: the task went well and nothing follows from that. False if something does, with nothing done.
+    #[inline]
+    fn end_alone(&mut self, id: TaskId) -> bool {
+        let Some(task) = self.tasks.get_mut(id) else { return true };
+        if task.state == TaskState::Finished {
+            return true;
+        }
+        let has_more = |body: &Body| body.callback.is_some() || body.group.is_some();
+        if !task.dependents.is_empty() || task.body.as_deref().is_some_and(has_more) {
+            return false;
+        }
+        if task.body.is_some() {
+            task.state = TaskState::Finished;
+        } else {
+            self.tasks.close_plain(id);
+        }
+        true
     }
 
     /// Runs the callback of a task or keeps its outcome for `take`, and wakes those that follow it.

@@ -78,8 +78,18 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Queues a piece behind all of its priority and above. (From the back: priorities are rare.)
+    /// Queues a piece behind all of its priority and above.
+    #[inline]
     pub fn queue(&mut self, unsent: Unsent) {
+        match self.unsent.back() {
+            Some(last) if last.priority < unsent.priority => self.overtake(unsent),
+            _ => self.unsent.push_back(unsent),
+        }
+    }
+
+    /// Priorities are rare.
+    #[cold]
+    fn overtake(&mut self, unsent: Unsent) {
         let before = self.unsent.iter().rposition(|other| other.priority >= unsent.priority);
         self.unsent.insert(before.map_or(0, |place| place + 1), unsent);
     }
