@@ -18,6 +18,29 @@ use crate::session::Outbox;
 use crate::table::Aggregation;
 use crate::worker::{Keys, Options, Outcome, RowsFrame, TableHandle, TaskId, TaskState, WorkerCore};
 
+/// The rows of a clock that are waited for. Looked through when something has come, not at every round of waiting.
+#[derive(Default)]
+struct Fetching {
+    clock: u64,
+    keys: Vec<Key>,
+    /// Those that cannot be read yet.
+    missing: Vec<Key>,
+    /// Some of them come unasked.
+    is_late: bool,
+    /// Something has come since they were looked through.
+    has_news: bool,
+}
+
+impl Fetching {
+    /// Begins anew if these rows are not those waited for.
+    fn turn_to(&mut self, clock: u64, keys: &[Key]) {
+        if self.clock != clock || self.keys != keys {
+            (self.keys, self.missing) = (keys.to_vec(), keys.to_vec());
+            (self.clock, self.has_news) = (clock, true);
+        }
+    }
+}
+
 /// One worker's view of a clocked table, as a value: see the module's documentation. The caller's loop hands received frames
 /// to the [`WorkerCore`], polls that, and then asks here again; nothing here waits.
 pub struct ClockedCore<V: Element> {
@@ -37,6 +60,7 @@ pub struct ClockedCore<V: Element> {
     pub(super) asks_before: Option<TaskId>,
     /// What it had sent early of a clock it did not close.
     pub(super) asks_early: Option<TaskId>,
+    fetching: Fetching,
     /// Rows asked for.
     pub(super) pull: Option<(TaskId, KeyList)>,
     restream: Option<TaskId>,
@@ -86,6 +110,7 @@ impl<V: Element> ClockedCore<V> {
             knows_before: core.config().epoch == 0,
             asks_before: None,
             asks_early: None,
+            fetching: Fetching::default(),
             pull: None,
             restream: None,
             streams: Streams::new(core.map().shards()),
@@ -147,23 +172,12 @@ impl<V: Element> ClockedCore<V> {
             return Ok(false);
         }
         self.ask_for_early(core, out)?;
-        let oldest = self.config.staleness.oldest_at(self.clock);
-        let mut wanted = Vec::new();
-        let mut is_late = false;
-        for &key in keys {
-            if self.clock_of(key, core).is_some_and(|clock| clock >= oldest) {
-                continue;
-            }
-            match self.rows.get(key) {
-                Some(row) if row.subscribed => is_late = true,
-                _ => wanted.push(key),
-            }
+        self.fetching.turn_to(self.clock, keys);
+        if std::mem::take(&mut self.fetching.has_news) {
+            self.look_through(core, out)?;
         }
-        self.keep_streaming(is_late, core, now, out)?;
-        if !wanted.is_empty() && self.pull.is_none() {
-            self.pull(wanted, oldest, core, out)?;
-        }
-        if is_late || self.pull.is_some() {
+        self.keep_streaming(self.fetching.is_late, core, now, out)?;
+        if self.fetching.is_late || self.pull.is_some() {
             return Ok(false);
         }
         let lead = if self.config.eager { self.clock.saturating_sub(self.streams.system_clock()) } else { 0 };
@@ -172,6 +186,21 @@ impl<V: Element> ClockedCore<V> {
             None => return Ok(true),
         }
         Ok(false)
+    }
+
+    /// Sets aside the rows that can be read now, and asks for the others unless they come unasked.
+    fn look_through(&mut self, core: &mut WorkerCore, out: &mut dyn Outbox) -> Result<(), ClockError> {
+        let oldest = self.config.staleness.oldest_at(self.clock);
+        let mut missing = std::mem::take(&mut self.fetching.missing);
+        missing.retain(|&key| self.clock_of(key, core).is_none_or(|clock| clock < oldest));
+        let is_subscribed = |key: &Key| self.rows.get(*key).is_some_and(|row| row.subscribed);
+        let wanted: Vec<Key> = missing.iter().copied().filter(|key| !is_subscribed(key)).collect();
+        self.fetching.is_late = wanted.len() < missing.len();
+        self.fetching.missing = missing;
+        if !wanted.is_empty() && self.pull.is_none() {
+            self.pull(wanted, oldest, core, out)?;
+        }
+        Ok(())
     }
 
     /// Pulls rows. Own increments all have arrived before, so that the answer holds them.
@@ -231,9 +260,11 @@ impl<V: Element> ClockedCore<V> {
         }
         let is_there = |(task, _): &mut (TaskId, KeyList)| core.state(*task) == TaskState::Finished;
         if let Some((task, list)) = self.pull.take_if(is_there) {
+            self.fetching.has_news = true;
             self.take_pulled(&list, &core.take(task).expect("it is finished")?);
         }
         while let Some(frame) = core.take_rows(self.table.id) {
+            self.fetching.has_news = true;
             self.take_in(frame);
         }
         Ok(())
