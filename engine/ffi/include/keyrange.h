@@ -43,6 +43,18 @@
 // A chain for what is pulled: it runs in the servers.
 #define KR_PULL 2
 
+// As `staleness`: reads wait for nobody.
+#define KR_UNBOUNDED UINT64_MAX
+
+// Rows leave early that changed most for their size.
+#define KR_EARLY_MAGNITUDE 0
+
+// Rows leave early that have waited longest.
+#define KR_EARLY_FIFO 1
+
+// Any rows leave early.
+#define KR_EARLY_RANDOM 2
+
 // Most columns of a function, the parameters included.
 #define KR_COLUMNS_MAX 8
 
@@ -77,6 +89,10 @@
 // The pushes of all workers for one time are summed in the order of workers, then applied once.
 #define KR_ALL_WORKERS 1
 
+// Each push is applied as it arrives and ends a clock of its worker: reads may ask for all that was done up to some clock. Use
+// such tables through kr_clocked_open(), of function "add"; KR_FROZEN and filters that lose something are refused.
+#define KR_CLOCKED 2
+
 // How a call ended. Every code but KR_OK and KR_PENDING leaves a text in kr_last_error().
 typedef enum {
     // Done.
@@ -109,6 +125,11 @@ typedef enum {
 // name it in kr_options of each request that is to pass it. Any number of threads may use it at once; free it when none does.
 typedef struct kr_chain kr_chain;
 
+// A KR_CLOCKED table as one worker uses it: fetch the rows of a clock, get them and add to them, close the clock. Clocks count from
+// 0. Every call takes the worker that opened it, and one thread at a time may be in a call with either. Nothing happens between
+// calls: kr_clocked_poll() now and then within a long clock takes in what has come.
+typedef struct kr_clocked kr_clocked;
+
 // A whole job in this process: its servers are threads, its workers are yours to use, each from a thread of your choice. Any number of
 // clusters can be in one process. Any thread may take a worker from it or abort it; join it when no other thread uses it.
 typedef struct kr_cluster kr_cluster;
@@ -139,7 +160,7 @@ typedef struct {
     uint16_t value_type;
     // Values per key.
     uint32_t width;
-    // KR_IMMEDIATE or KR_ALL_WORKERS.
+    // KR_IMMEDIATE, KR_ALL_WORKERS or KR_CLOCKED.
     uint32_t aggregation;
 } kr_table;
 
@@ -221,6 +242,55 @@ typedef void (*kr_visit_held)(void *context,
                               size_t count,
                               const void *const *parts,
                               size_t parts_count);
+
+// How one worker uses a clocked table. Start from kr_clocked_config_init(); staleness must be the same for all workers.
+typedef struct {
+    // sizeof(kr_clocked_config).
+    size_t size;
+    // How many clocks a read may be behind: at clock c it holds all that any worker did in the clocks before c - staleness, and
+    // always what this worker did. 0 is bulk synchronous (BSP), KR_UNBOUNDED asynchronous, anything between stale synchronous (SSP).
+    uint64_t staleness;
+    // If not 0, at most this much may be on its way: kr_clocked_close() returns when no value of the sum of this worker's
+    // increments that others may not have is beyond value_bound / sqrt(clock). Needs `eager`.
+    double value_bound;
+    // If not 0, increments of the clock at hand leave before it is closed and (with `eager`) changed rows before the others close
+    // theirs, so many bytes per second at most. Reads get fresher, and nothing else changes.
+    uint64_t early_bytes_per_s;
+    // Bytes that leave early at once, at most; 0 is 16384.
+    uint64_t early_burst_bytes;
+    // Which rows leave early: KR_EARLY_MAGNITUDE, KR_EARLY_FIFO or KR_EARLY_RANDOM.
+    uint32_t early_order;
+    // 1: servers send changed rows when all other workers have closed a clock (ESSP); 0: rows are asked for when they are too old.
+    uint32_t eager;
+} kr_clocked_config;
+
+// What one worker has done with a clocked table.
+typedef struct {
+    // sizeof(kr_clocked_stats).
+    size_t size;
+    // Clocks closed.
+    uint64_t clock;
+    // Rows read.
+    uint64_t reads;
+    // How many clocks behind they were, on average: 0 when each held all that was done in the clocks before.
+    double mean_behind;
+    // How many clocks behind the oldest of them was; never more than the staleness.
+    uint64_t most_behind;
+    // Rows asked for.
+    uint64_t rows_pulled;
+    // Rows that came unasked.
+    uint64_t rows_pushed;
+    // Seconds spent waiting in the calls of this table.
+    double waited_s;
+    // Rows of increments sent early.
+    uint64_t early_rows_sent;
+    // Bytes of that.
+    uint64_t early_bytes_sent;
+    // Rows that servers sent early.
+    uint64_t early_rows_received;
+    // Bytes of that.
+    uint64_t early_bytes_received;
+} kr_clocked_stats;
 
 // Makes the state of one chain's filter; `parameter` is what follows the name in the chain ("" if nothing). NULL refuses the
 // chain, with what was given to kr_reply_write() as the reason.
@@ -430,7 +500,7 @@ typedef struct {
     uint32_t width;
     // KR_SPARSE, KR_DENSE or KR_FROZEN.
     uint32_t store;
-    // KR_IMMEDIATE or KR_ALL_WORKERS.
+    // KR_IMMEDIATE, KR_ALL_WORKERS or KR_CLOCKED.
     uint32_t aggregation;
 } kr_table_spec;
 
@@ -516,6 +586,105 @@ kr_status kr_chain_take_held_back(kr_chain *chain,
                                   kr_table table,
                                   kr_visit_held visit,
                                   void *context);
+
+// Opens a KR_CLOCKED table at clock 0, once per worker and table: the servers go on counting where the worker's clock is. Every
+// worker of the job must open it and close clocks, or the others wait. Free it with kr_clocked_free().
+// KR_INVALID: a table that counts no clocks or is open already, a configuration that makes no sense.
+// Since 0.1.
+//
+// Example: add a step to some rows of the table at every clock.
+//
+//     kr_clocked_config config;
+//     kr_clocked *rows;
+//     kr_clocked_config_init(&config);
+//     config.staleness = 2;
+//     if (kr_clocked_open(worker, table, &config, &rows) != KR_OK)
+//         return fail(kr_last_error());
+//     for (clock = 0; clock < 100; clock++)
+//         if (kr_clocked_fetch(worker, rows, keys, count, 10000) || !add_steps(worker, rows) || kr_clocked_close(worker, rows, 10000))
+//             return fail(kr_last_error());
+kr_status kr_clocked_open(kr_worker *worker,
+                          kr_table table,
+                          const kr_clocked_config *config,
+                          kr_clocked **clocked);
+
+// Makes the rows of `count` keys, in any order, readable at this clock: waits, at most `timeout_ms`, for those that are not there or
+// too old. Keys that nobody has added to read as 0.
+// KR_TIMED_OUT: fetch again; the text names the workers that are behind (the servers get a second more to say so).
+// Since 0.1.
+kr_status kr_clocked_fetch(kr_worker *worker,
+                           kr_clocked *clocked,
+                           const uint64_t *keys,
+                           size_t count,
+                           uint32_t timeout_ms);
+
+// Copies the row of a key that was fetched at this clock to `row`: room for one row, of the table's width and type. It holds what this
+// worker has added, in this clock too.
+// KR_INVALID: it was not fetched at this clock.
+// Since 0.1.
+kr_status kr_clocked_get(kr_worker *worker,
+                         kr_clocked *clocked,
+                         uint64_t key,
+                         void *row);
+
+// Adds `delta`, one row of the table's width and type, to the row of `key`: for this worker at once, for all others when the clock is
+// closed. The row need not have been fetched.
+// Since 0.1.
+kr_status kr_clocked_inc(kr_worker *worker,
+                         kr_clocked *clocked,
+                         uint64_t key,
+                         const void *delta);
+
+// Adds one row of `deltas` (`count` x width values) to the row of each of `count` keys, in any order.
+// Since 0.1.
+kr_status kr_clocked_batch_inc(kr_worker *worker,
+                               kr_clocked *clocked,
+                               const uint64_t *keys,
+                               size_t count,
+                               const void *deltas);
+
+// Closes the clock: what was added in it leaves for the servers. Then waits, at most `timeout_ms`, until the clock before it has arrived
+// there and the value bound holds.
+// KR_TIMED_OUT: the clock is closed nevertheless; go on, or wait with kr_clocked_flush(). KR_INVALID: rows of a kr_clocked_fetch() that
+// timed out are still on their way; fetch them first.
+// Since 0.1.
+kr_status kr_clocked_close(kr_worker *worker,
+                           kr_clocked *clocked,
+                           uint32_t timeout_ms);
+
+// Takes in what has come, and sends what may go early, without waiting: reads that follow get fresher, here and elsewhere.
+// Since 0.1.
+kr_status kr_clocked_poll(kr_worker *worker,
+                          kr_clocked *clocked);
+
+// Waits, at most `timeout_ms`, until all closed clocks have arrived at the servers.
+// Since 0.1.
+kr_status kr_clocked_flush(kr_worker *worker, kr_clocked *clocked, uint32_t timeout_ms);
+
+// How many clocks this worker has closed: the number of the clock at hand.
+// Since 0.1.
+kr_status kr_clocked_clock(kr_worker *worker, kr_clocked *clocked, uint64_t *clock);
+
+// Tells what was done so far. Set `stats->size` before.
+// Since 0.1.
+kr_status kr_clocked_describe(kr_worker *worker, kr_clocked *clocked, kr_clocked_stats *stats);
+
+// Writes how many rows were read that were 0, 1, ... clocks behind to `reads`, room for `count` numbers; the last one counts all that were
+// further behind.
+// Since 0.1.
+kr_status kr_clocked_reads(kr_worker *worker,
+                           kr_clocked *clocked,
+                           uint64_t *reads,
+                           size_t count);
+
+// Frees the handle, not the table; NULL is fine. What was added in a clock that is not closed is lost: close and flush first. The
+// worker may have been freed before.
+// Since 0.1.
+kr_status kr_clocked_free(kr_clocked *clocked);
+
+// Fills `config` with the default: staleness 0, rows asked for, no value bound, nothing early.
+// Since 0.1.
+kr_status kr_clocked_config_init(kr_clocked_config *config);
 
 // Adds a filter to a set of functions: for the push chains made with it, and for the pull chains that workers ask of the servers started
 // with it. The struct is copied; what its pointers lead to must stay for as long as chains and servers use it.

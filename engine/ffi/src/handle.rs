@@ -255,7 +255,8 @@ pub unsafe fn sized<T: Copy>(what: &str, given: *const T) -> Result<T, Fault> {
     if size < size_of::<usize>() || size > size_of::<T>() {
         let expected = size_of::<T>();
         return Err(Fault::invalid(format!(
-            "{what}.size: expected sizeof the struct, at most {expected}, got {size}: start from {what}_init()"
+            "{what}.size: expected sizeof the struct, at most {expected}, got {size}: start from zeros with size set, or \
+             from {what}_init() where there is one"
         )));
     }
     let mut whole = std::mem::MaybeUninit::<T>::zeroed();

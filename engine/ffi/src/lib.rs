@@ -6,7 +6,7 @@
 //!
 //! Read `status.rs` (how calls end), `handle.rs` (what a pointer must be), `job.rs` (clusters, managers, servers),
 //! `worker.rs`, `table.rs`, `keys.rs`, `request.rs` (push and pull), `bulk.rs` (calls with many bytes), `task.rs` (their
-//! ends), `memory.rs` (lent arrays), `function.rs` (server functions in C) and `foreign.rs` (how they are run), `filter.rs` and
+//! ends), `clocked.rs` (tables that are read at clocks), `clocked_config.rs` (how stale), `memory.rs` (lent arrays), `function.rs` (server functions in C) and `foreign.rs` (how they are run), `filter.rs` and
 //! `foreign_filter.rs` (the same for filters), `chain.rs` (requests through filters), `log.rs`.
 #![allow(non_camel_case_types, reason = "the names of the C interface")]
 #![allow(clippy::missing_safety_doc, reason = "the header's first page says it for all calls")]
@@ -14,6 +14,8 @@
 
 pub mod bulk;
 pub mod chain;
+pub mod clocked;
+pub mod clocked_config;
 pub mod filter;
 pub mod foreign;
 pub mod foreign_filter;

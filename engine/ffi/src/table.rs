@@ -1,6 +1,7 @@
 //! Tables: their description, creation and end.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 
 use engine::table::{Aggregation, FunctionSpec, StoreKind, TableSpec, ValueType};
 use engine::worker::TableHandle;
@@ -25,6 +26,9 @@ pub const KR_FROZEN: u32 = 2;
 pub const KR_IMMEDIATE: u32 = 0;
 /// The pushes of all workers for one time are summed in the order of workers, then applied once.
 pub const KR_ALL_WORKERS: u32 = 1;
+/// Each push is applied as it arrives and ends a clock of its worker: reads may ask for all that was done up to some clock. Use
+/// such tables through kr_clocked_open(), of function "add"; KR_FROZEN and filters that lose something are refused.
+pub const KR_CLOCKED: u32 = 2;
 
 /// What a table is. Start from kr_table_spec_init().
 #[repr(C)]
@@ -51,7 +55,7 @@ pub struct kr_table_spec {
     pub width: u32,
     /// KR_SPARSE, KR_DENSE or KR_FROZEN.
     pub store: u32,
-    /// KR_IMMEDIATE or KR_ALL_WORKERS.
+    /// KR_IMMEDIATE, KR_ALL_WORKERS or KR_CLOCKED.
     pub aggregation: u32,
 }
 
@@ -65,18 +69,26 @@ pub struct kr_table {
     pub value_type: u16,
     /// Values per key.
     pub width: u32,
-    /// KR_IMMEDIATE or KR_ALL_WORKERS.
+    /// KR_IMMEDIATE, KR_ALL_WORKERS or KR_CLOCKED.
     pub aggregation: u32,
 }
 
 /// The tables that one worker has created, by number: a request for any other would be answered in values nobody expects.
 #[derive(Default)]
-pub struct Tables(Vec<Option<TableHandle>>);
+pub struct Tables(Vec<Option<Known>>);
+
+/// One of them.
+#[derive(Clone)]
+struct Known {
+    table: TableHandle,
+    /// What was opened of it: the same [`Arc`] is in the handle.
+    clocked: Option<Arc<()>>,
+}
 
 impl Tables {
     /// The engine's name for `table`, if this worker created just that.
     pub fn handle(&self, table: kr_table) -> Result<TableHandle, Fault> {
-        let known = self.0.get(usize::from(table.id)).copied().flatten();
+        let known = self.known(table.id).map(|known| known.table);
         let known = known.ok_or_else(|| {
             let id = table.id;
             Fault::invalid(format!(
@@ -92,19 +104,47 @@ impl Tables {
         Ok(known)
     }
 
+    fn known(&self, id: u16) -> Option<&Known> {
+        self.0.get(usize::from(id))?.as_ref()
+    }
+
     fn add(&mut self, table: TableHandle) {
         let id = usize::from(table.id);
         if self.0.len() <= id {
             self.0.resize(id + 1, None);
         }
-        self.0[id] = Some(table);
+        if self.known(table.id).is_none_or(|known| known.table != table) {
+            self.0[id] = Some(Known { table, clocked: None });
+        }
+    }
+
+    /// Notes that `opened` is how this worker uses a clocked table from now on. There is one way at a time, for the clock that
+    /// the servers count is the worker's.
+    pub fn open_clocked(&mut self, table: TableHandle, opened: Arc<()>) {
+        if let Some(known) = self.0.get_mut(usize::from(table.id)).and_then(Option::as_mut) {
+            known.clocked = Some(opened);
+        }
+    }
+
+    /// Whether this worker has opened the table of this number as a clocked one.
+    pub fn is_clocked(&self, id: u16) -> bool {
+        self.known(id).is_some_and(|known| known.clocked.is_some())
+    }
+
+    /// Whether it has opened it as just this.
+    pub fn has_opened(&self, id: u16, opened: &Arc<()>) -> bool {
+        let clocked = self.known(id).and_then(|known| known.clocked.as_ref());
+        clocked.is_some_and(|known| Arc::ptr_eq(known, opened))
     }
 }
 
 /// The caller's name for a table.
 fn name(table: TableHandle) -> kr_table {
-    let aggregation =
-        if table.aggregation == Aggregation::AllWorkers { KR_ALL_WORKERS } else { KR_IMMEDIATE };
+    let aggregation = match table.aggregation {
+        Aggregation::Immediate => KR_IMMEDIATE,
+        Aggregation::AllWorkers => KR_ALL_WORKERS,
+        Aggregation::Clocked => KR_CLOCKED,
+    };
     kr_table { id: table.id, value_type: table.value_type.into(), width: table.width, aggregation }
 }
 
@@ -120,7 +160,10 @@ fn aggregation(code: u32) -> Result<Aggregation, Fault> {
     match code {
         KR_IMMEDIATE => Ok(Aggregation::Immediate),
         KR_ALL_WORKERS => Ok(Aggregation::AllWorkers),
-        _ => Err(Fault::invalid(format!("aggregation: expected KR_IMMEDIATE or KR_ALL_WORKERS, got {code}"))),
+        KR_CLOCKED => Ok(Aggregation::Clocked),
+        _ => Err(Fault::invalid(format!(
+            "aggregation: expected KR_IMMEDIATE, KR_ALL_WORKERS or KR_CLOCKED, got {code}"
+        ))),
     }
 }
 

@@ -89,6 +89,13 @@ fn filters_of_the_callers_own() {
 }
 
 #[test]
+fn clocked_tables() {
+    let Some(compiler) = first_compiler() else { return };
+    Build::new(compiler, "c99").passes(&["clocked.c"]);
+    Build::new(compiler, "c99").passes(&["clocked_misuse.c"]);
+}
+
+#[test]
 fn a_push_from_lent_memory_is_not_copied_by_its_sender() {
     let Some(compiler) = first_compiler() else { return };
     Build::new(compiler, "c99").passes(&["lent.c"]);
@@ -133,7 +140,7 @@ fn an_installation_can_be_staged() {
 fn valgrind_finds_nothing() {
     let Some(compiler) = first_compiler() else { return };
     let Some(valgrind) = installed(&["valgrind"]).pop() else { return };
-    for name in ["embedded.c", "misuse.c", "filters.c"] {
+    for name in ["embedded.c", "misuse.c", "filters.c", "clocked.c", "clocked_misuse.c"] {
         let program = Build::new(compiler, "c99").program(&[name]);
         let mut command = Command::new(valgrind);
         // It does not know AVX-512, and a forked child cannot free what its parent's threads hold.
@@ -149,8 +156,8 @@ fn valgrind_finds_nothing() {
 fn sanitizers_find_nothing() {
     let options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
     let programs = [
-        ("gcc", "c99", ["embedded.c", "misuse.c", "filters.c"]),
-        ("g++", "c++17", ["layer.cpp", "function.cpp", "filter.cpp"]),
+        ("gcc", "c99", &["embedded.c", "misuse.c", "filters.c", "clocked.c", "clocked_misuse.c"][..]),
+        ("g++", "c++17", &["layer.cpp", "function.cpp", "filter.cpp", "clocked.cpp"]),
     ];
     for (compiler, standard, sources) in programs {
         if installed(&[compiler]).is_empty() {
@@ -169,6 +176,7 @@ fn the_cpp_layer_of_cpp17_and_later() {
             Build::new(compiler, layer).passes(&["layer.cpp"]);
             Build::new(compiler, function).passes(&["function.cpp"]);
             Build::new(compiler, function).passes(&["filter.cpp"]);
+            Build::new(compiler, layer).passes(&["clocked.cpp"]);
         }
     }
     if let Some(&compiler) = installed(&["g++", "clang++"]).first() {
@@ -183,12 +191,14 @@ fn the_header_is_good_c_and_good_cpp() {
         for standard in ["c99", "c11", "c17"] {
             Build::new(compiler, standard).program(&["embedded.c", "twice.c"]);
             Build::new(compiler, standard).program(&["filters.c"]);
+            Build::new(compiler, standard).program(&["clocked.c"]);
         }
     }
     for compiler in installed(&["g++", "clang++"]) {
         for standard in ["c++11", "c++14", "c++17", "c++20"] {
             Build::new(compiler, standard).program(&["embedded.c", "twice.c"]);
             Build::new(compiler, standard).program(&["filters.c"]);
+            Build::new(compiler, standard).program(&["clocked.c"]);
         }
     }
 }
