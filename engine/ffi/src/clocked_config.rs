@@ -34,7 +34,8 @@ pub struct kr_clocked_config {
     pub early_burst_bytes: u64,
     /// Which rows leave early: KR_EARLY_MAGNITUDE, KR_EARLY_FIFO or KR_EARLY_RANDOM.
     pub early_order: u32,
-    /// 1: servers send changed rows when all other workers have closed a clock (ESSP); 0: rows are asked for when they are too old.
+    /// 1: servers send rows fetched once again, unasked, when all other workers have closed a clock (ESSP); 0: rows are asked for when
+    /// they are too old (with KR_UNBOUNDED: never again).
     pub eager: u32,
 }
 

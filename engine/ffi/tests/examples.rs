@@ -81,6 +81,16 @@ fn server_function() {
 }
 
 #[test]
+fn clocked_regression() {
+    let Some(project) = make("clocked-regression") else { return };
+    for (staleness, eager) in [("0", "0"), ("2", "1"), ("unbounded", "1")] {
+        let said = run(Command::new(project.join("trainer")).args([staleness, eager]));
+        assert_eq!(said.matches("after 960 clocks").count(), 2, "{said}");
+        assert!(staleness != "0" || said.matches("behind on average, 0 at most").count() == 2, "{said}");
+    }
+}
+
+#[test]
 fn own_filter() {
     let Some(project) = make("own-filter") else { return };
     let said = run(&mut Command::new(project.join("trainer")));

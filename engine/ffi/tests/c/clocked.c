@@ -113,7 +113,7 @@ static void count(kr_worker *worker, uint32_t rank, const run *of)
     OK(kr_clocked_open(worker, table, &of->config, &rows));
     for (clock = 0; clock < CLOCKS; clock++) {
         const uint64_t must = clock > bound ? clock - bound : 0; /* of the other's clocks; of mine all */
-        const uint64_t can = bound == KR_UNBOUNDED || clock + bound + 1 > CLOCKS ? CLOCKS : clock + bound + 1;
+        const uint64_t can = bound == KR_UNBOUNDED || clock + bound + 1 > CLOCKS ? (uint64_t)CLOCKS : clock + bound + 1;
         double before[KEYS];
         OK(kr_clocked_fetch(worker, rows, keys, KEYS, LIMIT_MS));
         for (at = 0; at < KEYS; at++) {

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "keyrange_clocked.hpp"
 #include "keyrange_function.hpp"
 
 namespace kr = keyrange;
@@ -63,6 +64,16 @@ int main()
     std::vector<float> halves(3);
     if (!worker.push_pull<float>(table, kr::keys::range(0, 2), values, halves, half).value().wait() || halves[1] != 1)
         return fail("halve");
+    kr::table<float> counted = worker.create_table<float>(2, "add", KR_CLOCKED).value();
+    kr::result<kr::clocked<float>> opened = kr::clocked<float>::open(worker, counted, kr::clocked_config(0));
+    if (!opened || kr::clocked<float>::open(worker, counted, kr::clocked_config(0)))
+        return fail("expected to open a table once, " + opened.message());
+    kr::clocked<float> rows = std::move(opened).value();
+    const std::vector<std::uint64_t> one_key{7};
+    if (rows.get(7) || !rows.inc(7, kr::view<const float>(values.data(), 1)) || !rows.close() || !rows.fetch(one_key))
+        return fail(kr_last_error());
+    if (rows.get(7).value().at(0) != 1 || rows.clock().value() != 1)
+        return fail("clocked");
     if (!worker.finish() || !cluster.join())
         return fail(kr_last_error());
     std::puts("no_exceptions: all as expected");
