@@ -15,7 +15,8 @@
  *          (kr_wait(), kr_test() or the callback said so, or kr_cancel() returned, or the worker is freed). Strings and structs are
  *          read during the call only. Pointers must be NULL where that is allowed, or point to what the parameter says.
  *
- * THREADS  A kr_worker, kr_manager or kr_functions is used by one thread at a time, whichever; two at once are told (KR_MISUSE).
+ * THREADS  A kr_worker, kr_clocked, kr_manager or kr_functions is used by one thread at a time, whichever; two at once are told
+ *          (KR_MISUSE).
  *          Different handles need no care. A kr_keys, a kr_chain and a kr_cluster are used by any number of threads; free a list and join a
  *          cluster when none does. There are no globals: several clusters and workers can live in one process.
  *
@@ -260,7 +261,8 @@ typedef struct {
     uint64_t early_burst_bytes;
     // Which rows leave early: KR_EARLY_MAGNITUDE, KR_EARLY_FIFO or KR_EARLY_RANDOM.
     uint32_t early_order;
-    // 1: servers send changed rows when all other workers have closed a clock (ESSP); 0: rows are asked for when they are too old.
+    // 1: servers send rows fetched once again, unasked, when all other workers have closed a clock (ESSP); 0: rows are asked for when
+    // they are too old (with KR_UNBOUNDED: never again).
     uint32_t eager;
 } kr_clocked_config;
 
