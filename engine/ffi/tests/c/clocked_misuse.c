@@ -104,6 +104,27 @@ static void bad_calls(kr_clocked *rows)
     EXPECT(row[0] == 1 && row[1] == 1);
 }
 
+/* Requests that are not for tables that count clocks. */
+static void bad_requests(void)
+{
+    float values[2] = {1, 1};
+    const void *parts[1];
+    kr_select one = {NULL, 7, 7};
+    kr_options options = {sizeof(kr_options), 0, NULL, 0, 0, 0, NULL, NULL, 0, NULL, NULL};
+    kr_task task;
+    parts[0] = values;
+    OK(kr_push(workers[0], table, one, parts, 1, 2, NULL, &task));
+    SAYS(KR_REFUSED, "goes backwards", kr_wait(workers[0], task, LIMIT_MS));
+    options.time = 9;
+    OK(kr_push(workers[0], table, one, parts, 1, 2, &options, &task));
+    SAYS(KR_REFUSED, "skips", kr_wait(workers[0], task, LIMIT_MS));
+    OK(kr_push_pull(workers[0], table, one, parts, 1, values, 2, &options, &task));
+    SAYS(KR_REFUSED, "pulled by itself", kr_wait(workers[0], task, LIMIT_MS));
+    OK(kr_chain_new("fixed:1", KR_PUSH, 0, NULL, &options.push_chain));
+    SAYS(KR_INVALID, "lose nothing", kr_push(workers[0], table, one, parts, 1, 2, &options, &task));
+    OK(kr_chain_free(options.push_chain));
+}
+
 int main(void)
 {
     kr_clocked_config config;
@@ -116,6 +137,7 @@ int main(void)
     OK(kr_cluster_worker(cluster, 1, &workers[1]));
     make_tables();
     bad_configurations();
+    bad_requests();
     OK(kr_clocked_config_init(&config));
     OK(kr_clocked_open(workers[0], table, &config, &rows));
     SAYS(KR_INVALID, "has opened table 1 before", kr_clocked_open(workers[0], table, &config, &again));
