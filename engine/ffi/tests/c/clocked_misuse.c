@@ -125,6 +125,29 @@ static void bad_requests(void)
     OK(kr_chain_free(options.push_chain));
 }
 
+/* Who waits for a worker that fails hears why. */
+static void job_ends(void)
+{
+    const uint64_t key = 7;
+    kr_clocked_config config;
+    kr_clocked *rows;
+    kr_cluster *cluster;
+    kr_job job;
+    OK(kr_job_init(&job, 1, 2));
+    OK(kr_cluster_start(&job, NULL, &cluster));
+    OK(kr_cluster_worker(cluster, 0, &workers[0]));
+    OK(kr_cluster_worker(cluster, 1, &workers[1]));
+    make_tables();
+    OK(kr_clocked_config_init(&config));
+    OK(kr_clocked_open(workers[0], table, &config, &rows));
+    OK(kr_clocked_close(workers[0], rows, LIMIT_MS));
+    OK(kr_worker_fail(workers[1], "on purpose"));
+    SAYS(KR_ENDED, "on purpose", kr_clocked_fetch(workers[0], rows, &key, 1, LIMIT_MS));
+    SAYS(KR_ENDED, "on purpose", kr_worker_finish(workers[0], LIMIT_MS));
+    OK(kr_clocked_free(rows));
+    SAYS(KR_ENDED, "on purpose", kr_cluster_join(cluster));
+}
+
 int main(void)
 {
     kr_clocked_config config;
@@ -155,6 +178,7 @@ int main(void)
     OK(kr_clocked_free(rows)); /* after its worker */
     OK(kr_worker_finish(workers[1], LIMIT_MS));
     OK(kr_cluster_join(cluster));
+    job_ends();
     puts("clocked_misuse: all as expected");
     return 0;
 }
