@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::{ClockError, ClockedConfig};
+use super::fetch::Fetching;
 use super::linger::Linger;
 use super::range_clock::RangeClock;
-use super::rows::{Own, Rows};
+use super::rows::{Row, Rows};
 use super::sender::EarlySender;
 use super::stats::ClockStats;
 use super::streams::Streams;
@@ -16,30 +17,7 @@ use crate::key_range::{Key, KeyRange};
 use crate::message::{Control, Element};
 use crate::session::Outbox;
 use crate::table::Aggregation;
-use crate::worker::{Keys, Options, Outcome, RowsFrame, TableHandle, TaskId, TaskState, WorkerCore};
-
-/// The rows of a clock that are waited for. Looked through when something has come, not at every round of waiting.
-#[derive(Default)]
-struct Fetching {
-    clock: u64,
-    keys: Vec<Key>,
-    /// Those that cannot be read yet.
-    missing: Vec<Key>,
-    /// Some of them come unasked.
-    is_late: bool,
-    /// Something has come since they were looked through.
-    has_news: bool,
-}
-
-impl Fetching {
-    /// Begins anew if these rows are not those waited for.
-    fn turn_to(&mut self, clock: u64, keys: &[Key]) {
-        if self.clock != clock || self.keys != keys {
-            (self.keys, self.missing) = (keys.to_vec(), keys.to_vec());
-            (self.clock, self.has_news) = (clock, true);
-        }
-    }
-}
+use crate::worker::{Keys, Options, TableHandle, TaskId, TaskState, WorkerCore};
 
 /// One worker's view of a clocked table, as a value: see the module's documentation. The caller's loop hands received frames
 /// to the [`WorkerCore`], polls that, and then asks here again; nothing here waits.
@@ -60,12 +38,12 @@ pub struct ClockedCore<V: Element> {
     pub(super) asks_before: Option<TaskId>,
     /// What it had sent early of a clock it did not close.
     pub(super) asks_early: Option<TaskId>,
-    fetching: Fetching,
+    pub(super) fetching: Fetching,
     /// Rows asked for.
     pub(super) pull: Option<(TaskId, KeyList)>,
-    restream: Option<TaskId>,
-    streams: Streams,
-    linger: Linger,
+    pub(super) restream: Option<TaskId>,
+    pub(super) streams: Streams,
+    pub(super) linger: Linger,
     /// Increments that others may not see yet, for the value bound: those of a clock, early ones too, until all are there.
     pub(super) in_transit: VecDeque<(u64, Vec<Key>, Vec<V>)>,
     pub(super) stats: ClockStats,
@@ -141,89 +119,14 @@ impl<V: Element> ClockedCore<V> {
         &self.stats
     }
 
-    /// The clock a row in the cache holds wholly, if it is there.
-    fn clock_of(&self, key: Key, core: &WorkerCore) -> Option<u64> {
-        let row = self.rows.get(key)?;
+    /// The clock a row of the cache holds wholly, if it came.
+    pub(super) fn clock_of(&self, key: Key, row: &Row<V>, core: &WorkerCore) -> Option<u64> {
         let had = row.clock?;
         // What did not come since the stream's clock has not changed since. The others may be ahead; this worker's own
         // increments at its clock are yet to be made.
         let clock =
             if row.subscribed { had.max(self.streams.clock_of(core.map().shard_of(key))) } else { had };
         Some(clock.min(self.clock))
-    }
-
-    /// Whether all of `keys` (in any order) can be read at this clock; asks for those that cannot. Call it again after each
-    /// round until it says so.
-    ///
-    /// # Errors
-    /// [`ClockError::Submit`], [`ClockError::Task`].
-    pub fn fetch(
-        &mut self,
-        keys: &[Key],
-        core: &mut WorkerCore,
-        now: Duration,
-        out: &mut dyn Outbox,
-    ) -> Result<bool, ClockError> {
-        self.poll(core, now, out)?;
-        if !self.knows_before {
-            if self.asks_before.is_none() {
-                self.ask_before(core, out)?;
-            }
-            return Ok(false);
-        }
-        self.ask_for_early(core, out)?;
-        self.fetching.turn_to(self.clock, keys);
-        if std::mem::take(&mut self.fetching.has_news) {
-            self.look_through(core, out)?;
-        }
-        self.keep_streaming(self.fetching.is_late, core, now, out)?;
-        if self.fetching.is_late || self.pull.is_some() {
-            return Ok(false);
-        }
-        let lead = if self.config.eager { self.clock.saturating_sub(self.streams.system_clock()) } else { 0 };
-        match self.linger.holds(self.clock, lead, now) {
-            Some(until) => core.wake_by(until),
-            None => return Ok(true),
-        }
-        Ok(false)
-    }
-
-    /// Sets aside the rows that can be read now, and asks for the others unless they come unasked.
-    fn look_through(&mut self, core: &mut WorkerCore, out: &mut dyn Outbox) -> Result<(), ClockError> {
-        let oldest = self.config.staleness.oldest_at(self.clock);
-        let mut missing = std::mem::take(&mut self.fetching.missing);
-        missing.retain(|&key| self.clock_of(key, core).is_none_or(|clock| clock < oldest));
-        let is_subscribed = |key: &Key| self.rows.get(*key).is_some_and(|row| row.subscribed);
-        let wanted: Vec<Key> = missing.iter().copied().filter(|key| !is_subscribed(key)).collect();
-        self.fetching.is_late = wanted.len() < missing.len();
-        self.fetching.missing = missing;
-        if !wanted.is_empty() && self.pull.is_none() {
-            self.pull(wanted, oldest, core, out)?;
-        }
-        Ok(())
-    }
-
-    /// Pulls rows. Own increments all have arrived before, so that the answer holds them.
-    fn pull(
-        &mut self,
-        mut keys: Vec<Key>,
-        oldest: u64,
-        core: &mut WorkerCore,
-        out: &mut dyn Outbox,
-    ) -> Result<(), ClockError> {
-        keys.sort_unstable();
-        keys.dedup();
-        self.stats.rows_pulled += keys.len() as u64;
-        let list = KeyList::new(keys).expect("sorted just before");
-        let options = Options {
-            after_time: true,
-            subscribe: self.config.eager,
-            after: self.pushes.iter().copied().collect(),
-            ..Options::at(oldest)
-        };
-        let task = core.pull(self.table, Keys::List(list.clone()), Vec::<V>::new(), options, out)?;
-        self.pull = Some((task, list));
-        Ok(())
     }
 
     /// Takes in what has come, and sends what may go early. [`ClockedCore::fetch`] and [`ClockedCore::settled`] do so
@@ -270,83 +173,27 @@ impl<V: Element> ClockedCore<V> {
         Ok(())
     }
 
-    /// Puts pulled rows into the cache, each with the clock of its own answer: with an earlier one, such as another shard's,
-    /// an older state of the row that comes unasked later would replace it.
-    fn take_pulled(&mut self, list: &KeyList, outcome: &Outcome) {
-        let width = self.table.width as usize;
-        let values = outcome.values.as_slice::<V>().unwrap_or(&[]);
-        let early = self.sender.as_ref().map_or(0, |sender| sender.number);
-        for (rows, clock) in &outcome.clocks {
-            let keys = &list.as_slice()[rows.clone()];
-            for (&key, row) in keys.iter().zip(values.chunks_exact(width).skip(rows.start)) {
-                let is_held = self.before.get(key) > Some(self.clock);
-                let own = Own { clock: self.clock, early, is_held };
-                self.rows.put(key, row, *clock, own, true);
-                if self.config.eager {
-                    self.rows.subscribe(key);
-                }
-            }
-        }
-    }
-
-    fn take_in(&mut self, frame: RowsFrame) {
-        let (rows, stats, width) = (&mut self.rows, &mut self.stats, self.table.width as usize);
-        let clock = self.clock;
-        self.streams.take_in(frame, |frame| {
-            let values = frame.values.as_slice::<V>().unwrap_or(&[]);
-            stats.rows_pushed += frame.keys.len() as u64;
-            if frame.is_early {
-                stats.early.rows_received += frame.keys.len() as u64;
-                stats.early.bytes_received += frame.frame_bytes;
-            }
-            let own =
-                Own { clock: frame.own_clock, early: frame.own_early, is_held: frame.own_clock > clock };
-            for (&key, row) in frame.keys.iter().zip(values.chunks_exact(width)) {
-                rows.put(key, row, frame.clock, own, false);
-            }
-        });
-    }
-
-    /// Asks for the streams anew if frames were lost.
-    fn keep_streaming(
-        &mut self,
-        is_late: bool,
-        core: &mut WorkerCore,
-        now: Duration,
-        out: &mut dyn Outbox,
-    ) -> Result<(), ClockError> {
-        if !self.config.eager || self.restream.is_some() {
-            return Ok(());
-        }
-        let lossy = core.config().retry_after.is_some();
-        if let Some(generation) = self.streams.ask_again(now, is_late, lossy, core.links_replaced()) {
-            let control = Control::Restream { table: self.table.id, generation };
-            self.restream = Some(core.control(&control, Options::default(), out)?);
-            self.stats.restreams += 1;
-        }
-        Ok(())
-    }
-
     /// The values of a fetched row.
     ///
     /// # Errors
     /// [`ClockError::NotFetched`] if it is not there, or too old.
     pub fn get(&mut self, key: Key, core: &WorkerCore) -> Result<&[V], ClockError> {
         let oldest = self.config.staleness.oldest_at(self.clock);
-        let clock = self.clock_of(key, core).filter(|&clock| clock >= oldest);
-        let (Some(clock), Some(row)) = (clock, self.rows.get(key)) else {
+        let found = self.rows.get(key).and_then(|row| Some((row, self.clock_of(key, row, core)?)));
+        let Some((row, clock)) = found.filter(|&(_, clock)| clock >= oldest) else {
             return Err(ClockError::NotFetched { key, clock: self.clock });
         };
+        let values = self.rows.values(row);
         let behind = self.clock.saturating_sub(clock) as usize;
         if self.stats.reads_behind.len() <= behind {
             self.stats.reads_behind.resize(behind + 1, 0);
         }
         self.stats.reads_behind[behind] += 1;
         if let Some(recorder) = &mut self.recorder {
-            let counts = row.values[self.width..].iter().map(|count| count.to_f64() as u32).collect();
+            let counts = values[self.width..].iter().map(|count| count.to_f64() as u32).collect();
             recorder.note(&Event::Read { key, clock: self.clock, row_clock: clock, counts });
         }
-        Ok(&row.values[..self.width])
+        Ok(&values[..self.width])
     }
 
     /// Adds `delta` to a row. It is part of the row for this worker at once, and for everybody when the clock is closed.
@@ -374,12 +221,14 @@ impl<V: Element> ClockedCore<V> {
     /// Closes the clock: sends the increments made since the last one. Go on once it is [settled](ClockedCore::settled).
     ///
     /// # Errors
-    /// [`ClockError::Fetching`] while rows are on their way; [`ClockError::Submit`].
+    /// [`ClockError::Fetching`] while rows are on their way; [`ClockError::Submit`]: with too many tasks open the clock is not
+    /// closed, and nothing of it is lost.
     pub fn close(&mut self, core: &mut WorkerCore, out: &mut dyn Outbox) -> Result<(), ClockError> {
         self.take_answers(core)?;
         if self.pull.is_some() || !self.knows_before {
             return Err(ClockError::Fetching { clock: self.clock });
         }
+        core.check_room()?;
         let (keys, values) = self.rows.close(self.clock + 1);
         if self.config.value_bound.is_some() {
             self.in_transit.push_back((self.clock + 1, keys.clone(), values.clone()));

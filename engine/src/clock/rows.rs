@@ -9,17 +9,53 @@ use crate::message::Element;
 
 /// A row.
 pub(super) struct Row<V> {
-    /// What came, and all own increments that were not in it.
-    pub values: Vec<V>,
-    /// All increments at clocks below this are in `values`; `None` if nothing came yet.
+    /// One row after the other, in one piece of memory: what came and all own increments that were not in it; the own
+    /// increments of the clock at hand, 0 if there are none; those of each part of `sent`.
+    memory: Vec<V>,
+    /// Own increments that were sent and may not be in what comes next, oldest first.
+    sent: Vec<Part>,
+    /// All increments at clocks below this are in the values; `None` if nothing came yet.
     pub clock: Option<u64>,
-    /// Own increments of the clock at hand; empty if there is none.
-    open: Vec<V>,
-    /// Own increments that were sent and may not be in what comes next, by part.
-    sent: Vec<(Part, Vec<V>)>,
+    /// There are own increments of the clock at hand.
+    is_touched: bool,
     pub subscribed: bool,
     /// It came as the answer to a pull, not by the stream.
     is_pulled: bool,
+}
+
+impl<V: Element> Row<V> {
+    fn new(width: usize) -> Row<V> {
+        Row {
+            memory: vec![V::ZERO; 2 * width],
+            sent: Vec::new(),
+            clock: None,
+            is_touched: false,
+            subscribed: false,
+            is_pulled: false,
+        }
+    }
+
+    /// Own increments of which `own` knows need not be kept any more.
+    fn forget_sent(&mut self, width: usize, own: Own) {
+        let known = self.sent.iter().take_while(|&&part| own.has(part)).count();
+        if known > 0 {
+            self.sent.drain(..known);
+            self.memory.drain(2 * width..(2 + known) * width);
+        }
+    }
+
+    /// Takes the increments of the clock at hand, which go as `part`. Those of a subscribed row are kept until a row that holds
+    /// them has come.
+    fn take(&mut self, width: usize, part: Part, into: &mut Vec<V>) {
+        let open = width..2 * width;
+        into.extend_from_slice(&self.memory[open.clone()]);
+        if self.subscribed {
+            self.sent.push(part);
+            self.memory.extend_from_within(open.clone());
+        }
+        self.memory[open].fill(V::ZERO);
+        self.is_touched = false;
+    }
 }
 
 /// Where own increments went: the clock that was closed with them or after them, and the number of the early part;
@@ -66,16 +102,20 @@ impl<V: Element> Rows<V> {
         self.rows.get(&key)
     }
 
+    /// The row's values: what came, and all own increments.
+    pub fn values<'a>(&self, row: &'a Row<V>) -> &'a [V] {
+        &row.memory[..self.width]
+    }
+
+    /// Brings rows that are about to be [put](Rows::put) into the processor's cache, many at a time: one after the other, each
+    /// would be waited for.
+    pub fn warm(&self, keys: &[Key]) {
+        let rows = keys.iter().filter_map(|key| self.rows.get(key)?.memory.first());
+        std::hint::black_box(rows.fold(V::ZERO, |sum, &first| sum + first));
+    }
+
     fn row(&mut self, key: Key) -> &mut Row<V> {
-        let empty = || Row {
-            values: vec![V::ZERO; self.width],
-            clock: None,
-            open: Vec::new(),
-            sent: Vec::new(),
-            subscribed: false,
-            is_pulled: false,
-        };
-        self.rows.entry(key).or_insert_with(empty)
+        self.rows.entry(key).or_insert_with(|| Row::new(self.width))
     }
 
     /// Whether there are open increments.
@@ -92,13 +132,11 @@ impl<V: Element> Rows<V> {
     pub fn add(&mut self, key: Key, at: usize, delta: &[V], is_held: bool) {
         let width = self.width;
         let row = self.row(key);
-        let is_first = row.open.is_empty();
-        if is_first {
-            row.open.resize(width, V::ZERO);
-        }
-        row.open[at..].iter_mut().zip(delta).for_each(|(value, &delta)| *value += delta);
+        let is_first = !std::mem::replace(&mut row.is_touched, true);
+        let (values, rest) = row.memory.split_at_mut(width);
+        rest[at..width].iter_mut().zip(delta).for_each(|(value, &delta)| *value += delta);
         if !is_held {
-            row.values[at..].iter_mut().zip(delta).for_each(|(value, &delta)| *value += delta);
+            values[at..].iter_mut().zip(delta).for_each(|(value, &delta)| *value += delta);
         }
         if is_first {
             self.touched.push(key);
@@ -116,28 +154,31 @@ impl<V: Element> Rows<V> {
     pub fn put(&mut self, key: Key, values: &[V], clock: u64, own: Own, is_pulled: bool) {
         let (before_clock, before) = &self.early_before;
         let before = before.get(&key).filter(|_| own.clock < *before_clock).cloned();
+        let width = self.width;
         let row = self.row(key);
-        row.sent.retain(|&(part, _)| !own.has(part));
+        row.forget_sent(width, own);
         let is_older = |had| had > clock || (had == clock && (is_pulled || row.is_pulled));
         if row.clock.is_some_and(is_older) {
             return;
         }
         (row.clock, row.is_pulled) = (Some(clock), is_pulled);
-        row.values.clear();
-        row.values.extend_from_slice(values);
+        let (place, rest) = row.memory.split_at_mut(width);
+        let (open, sent) = rest.split_at(width);
+        place.copy_from_slice(values);
         if let Some(values) = before {
-            row.values.iter_mut().zip(values).for_each(|(value, delta)| *value = *value - delta);
+            place.iter_mut().zip(values).for_each(|(value, delta)| *value = *value - delta);
         }
-        let open = (!own.is_held).then_some(&row.open);
-        for increments in row.sent.iter().map(|(_, values)| values).chain(open) {
-            row.values.iter_mut().zip(increments).for_each(|(value, &delta)| *value += delta);
+        let open = (row.is_touched && !own.is_held).then_some(open);
+        for increments in sent.chunks_exact(width).chain(open) {
+            place.iter_mut().zip(increments).for_each(|(value, &delta)| *value += delta);
         }
     }
 
     /// Rows with open increments, each with a weight made of its first `counted` values.
     pub fn weigh(&self, weigher: &mut Weigher, counted: usize) -> Vec<(f64, Key)> {
         let mut weigh = |row: &Row<V>| {
-            weigher.weigh(None, || relative_magnitude(&row.open[..counted], &row.values[..counted]))
+            let (values, open) = row.memory.split_at(self.width);
+            weigher.weigh(None, || relative_magnitude(&open[..counted], &values[..counted]))
         };
         self.touched.iter().filter_map(|key| Some((weigh(self.rows.get(key)?), *key))).collect()
     }
@@ -146,7 +187,7 @@ impl<V: Element> Rows<V> {
     pub fn part(&mut self, keys: &[Key], part: Part) -> Vec<V> {
         let values = self.take(keys, part);
         let rows = &self.rows;
-        self.touched.retain(|key| rows.get(key).is_some_and(|row| !row.open.is_empty()));
+        self.touched.retain(|key| rows.get(key).is_some_and(|row| row.is_touched));
         values
     }
 
@@ -158,15 +199,11 @@ impl<V: Element> Rows<V> {
         (keys, values)
     }
 
-    /// Takes open increments. Those of subscribed rows are kept until rows that hold them have come.
     fn take(&mut self, keys: &[Key], part: Part) -> Vec<V> {
         let mut values = Vec::with_capacity(keys.len() * self.width);
         for key in keys {
-            let Some(row) = self.rows.get_mut(key) else { continue };
-            let open = std::mem::take(&mut row.open);
-            values.extend_from_slice(&open);
-            if row.subscribed {
-                row.sent.push((part, open));
+            if let Some(row) = self.rows.get_mut(key) {
+                row.take(self.width, part, &mut values);
             }
         }
         values

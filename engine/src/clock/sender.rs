@@ -87,6 +87,7 @@ impl<V: Element> ClockedCore<V> {
         if keys.is_empty() {
             return Ok(());
         }
+        core.check_room()?;
         sender.number += 1;
         sender.bucket.take(bytes);
         let (part, clock) = (sender.number, self.clock + 1);

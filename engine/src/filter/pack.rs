@@ -43,9 +43,9 @@ impl Packer {
     }
 }
 
-/// A block must save a sixteenth, or undoing it is not worth it.
+/// A block must save an eighth, or undoing it is not worth it.
 fn pays(packed: usize, plain: usize) -> bool {
-    packed < plain - plain / 16
+    packed < plain - plain / 8
 }
 
 impl Sampler {

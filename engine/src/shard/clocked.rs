@@ -32,6 +32,8 @@ pub(super) struct Clocks {
     pub ledgers: Vec<Option<Ledger>>,
     /// By slot, for those somebody subscribed to.
     pub keys: Vec<Key>,
+    /// Rows are sums of increments, so that workers know what their own have made of them.
+    pub adds: bool,
 }
 
 /// How a push stands to the clock of its worker.
@@ -124,7 +126,8 @@ impl TableSlot {
         let workers: Vec<_> = (0..workers).map(|_| RangeClock::new(owned)).collect();
         let streams = workers.iter().map(|_| Stream::default()).collect();
         let ledgers = workers.iter().map(|_| None).collect();
-        self.clocks = Some(Box::new(Clocks { workers, least: 0, streams, ledgers, keys: Vec::new() }));
+        let adds = self.spec.function.name == "add";
+        self.clocks = Some(Box::new(Clocks { workers, least: 0, streams, ledgers, keys: Vec::new(), adds }));
     }
 }
 

@@ -250,7 +250,7 @@ impl TableSlot {
                 .map_err(Refusal::table)?,
             );
         }
-        changed.iter().for_each(|at| clocks.set_dirty(at, &[]));
+        changed.iter().for_each(|at| clocks.set_dirty(at, &[], None));
         Ok(())
     }
 
@@ -288,19 +288,25 @@ impl TableSlot {
                 moved(table, at, arrays(frame, width, from, out), counted)
             }
         };
-        clocks.set_dirty(at, &moved);
+        let knows = clocks.adds.then_some(from.0 as usize);
+        clocks.set_dirty(at, &moved, knows);
     }
 }
 
 impl Clocks {
-    /// These rows have changed, each by so much for its size (by nothing, as far as nobody says).
-    fn set_dirty(&mut self, at: &Resolved, moved: &[f64]) {
+    /// These rows have changed, each by so much for its size (by nothing, as far as nobody says); the worker of rank `knows`
+    /// did that and knows what they are now.
+    fn set_dirty(&mut self, at: &Resolved, moved: &[f64], knows: Option<usize>) {
         if !self.streams.iter().any(|stream| stream.is_followed()) {
             return;
         }
         for (row, slot) in slots_of(at).enumerate() {
-            for stream in &mut self.streams {
-                stream.changed(slot, moved.get(row).copied().unwrap_or(0.0));
+            for (rank, stream) in self.streams.iter_mut().enumerate() {
+                if Some(rank) == knows {
+                    stream.changed_by_itself(slot);
+                } else {
+                    stream.changed(slot, moved.get(row).copied().unwrap_or(0.0));
+                }
             }
         }
     }

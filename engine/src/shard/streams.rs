@@ -1,7 +1,7 @@
 //! Changed rows on their way to those who subscribed to them.
 //!
 //! A stream belongs to one worker and one table. When the least clock of the other workers advances, the subscribed rows that
-//! changed become *pending*; frames are made of pending rows when there is room for them, from the values of that moment, so a
+//! they changed become *pending* (those that only the worker itself changed it knows: they come back now and then); frames are made of pending rows when there is room for them, from the values of that moment, so a
 //! worker that reads slowly gets each row once, in its newest state, and nothing grows but a bit per row. The last frame
 //! says how far that clock is. Frames are numbered; when some are lost, the worker asks for the stream anew.
 
@@ -43,6 +43,11 @@ impl Bits {
         }
     }
 
+    /// Takes away what `other` has.
+    fn remove(&mut self, other: &Bits) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= !other);
+    }
+
     fn is_empty(&self) -> bool {
         self.0.iter().all(|&word| word == 0)
     }
@@ -68,6 +73,10 @@ impl Bits {
     }
 }
 
+/// A row that only its reader has changed comes back to it at every so manieth advance: what it keeps of its own increments
+/// until they come back stays short, and rounding does not add up.
+const OWN_ROWS_EVERY: u32 = 64;
+
 /// One worker's stream.
 #[derive(Default)]
 pub(super) struct Stream {
@@ -81,6 +90,9 @@ pub(super) struct Stream {
     least: u64,
     /// Slots changed since that advanced.
     dirty: Bits,
+    /// Slots that the worker itself has changed since they last went, and advances since such went.
+    own: Bits,
+    own_age: u32,
     /// Something is to be sent, if only the clock.
     owes: bool,
     /// What goes before the least clock has advanced.
@@ -112,6 +124,13 @@ impl Stream {
         self.owes
     }
 
+    /// The worker itself has changed a row, and knows how.
+    pub fn changed_by_itself(&mut self, slot: u32) {
+        if self.is_followed {
+            self.own.set(slot);
+        }
+    }
+
     /// A row has changed, by so much for its size.
     pub fn changed(&mut self, slot: u32, moved: f64) {
         if self.is_followed {
@@ -131,6 +150,12 @@ impl Stream {
         let mut news = Bits::default();
         news.add_common(&self.dirty, &self.subscribed);
         self.dirty.clear();
+        self.own_age += 1;
+        if self.own_age == OWN_ROWS_EVERY {
+            news.add_common(&self.own, &self.subscribed);
+            self.own_age = 0;
+        }
+        self.own.remove(&news);
         self.early.iter_mut().for_each(|early| early.advance(&mut news));
         self.pending.add_common(&news, &news);
         !std::mem::replace(&mut self.owes, true)

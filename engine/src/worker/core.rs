@@ -278,6 +278,15 @@ impl WorkerCore {
         self.pump(out);
     }
 
+    /// Whether one more task can be opened now.
+    ///
+    /// # Errors
+    /// [`SubmitError::TooManyTasks`].
+    pub fn check_room(&self) -> Result<(), SubmitError> {
+        let max = self.tasks.max();
+        if self.tasks.used() < max { Ok(()) } else { Err(SubmitError::TooManyTasks { max }) }
+    }
+
     /// Tasks that have not ended or were not taken.
     pub fn open_tasks(&self) -> usize {
         self.tasks.used()
