@@ -5,14 +5,16 @@ use std::thread;
 use std::time::Duration;
 
 use keyrange::client::{Worker, WorkerError};
-use keyrange::clock::{ClockError, ClockedConfig, ClockedTable, Staleness};
+use keyrange::clock::{ClockError, ClockedConfig, ClockedCore, ClockedTable, Staleness};
 use keyrange::cluster::Embedded;
 use keyrange::key_list::KeyList;
+use keyrange::key_range::{KeyRange, RangeMap};
 use keyrange::manager::JobPlan;
-use keyrange::message::RefusalCode;
+use keyrange::message::{Frame, RefusalCode};
+use keyrange::sim::Mailbox;
 use keyrange::table::{Aggregation, FunctionSpec, StoreKind, TableSpec, ValueType};
 use keyrange::update::Registry;
-use keyrange::worker::{Keys, Options, TaskError};
+use keyrange::worker::{Keys, Options, SubmitError, TableHandle, TaskError, WorkerConfig, WorkerCore};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const CLOCKS: u64 = 30;
@@ -183,4 +185,52 @@ fn tables_without_clocks_and_wrong_rows_are_told() {
         table.fetch(worker, &[2, 1], LIMIT).unwrap();
         assert_eq!(table.get(worker, 2).unwrap(), [3.0, 4.0]);
     });
+}
+
+#[test]
+fn rows_that_only_their_reader_changes_come_back_now_and_then() {
+    const CLOCKS: u64 = 200;
+    on_each(2, |worker| {
+        let handle = worker.create_table(&spec(Aggregation::Clocked), LIMIT).unwrap();
+        let mut table = ClockedTable::<f64>::new(worker, handle, config("0", true)).unwrap();
+        // 100 rows of this worker's own, and one of both.
+        let mut mine: Vec<u64> = keys().into_iter().skip(100 * worker.rank() as usize).take(100).collect();
+        mine.push(1);
+        for clock in 0..CLOCKS {
+            table.fetch(worker, &mine, LIMIT).unwrap();
+            assert_eq!(table.get(worker, mine[0]).unwrap(), [clock as f64, -(clock as f64)]);
+            // The other may be a clock ahead.
+            let both = table.get(worker, 1).unwrap()[0] - 2.0 * clock as f64;
+            assert!((0.0..=1.0).contains(&both), "clock {clock}: {both}");
+            mine.iter().for_each(|&key| table.inc(key, &[1.0, -1.0]).unwrap());
+            table.close(worker, LIMIT).unwrap();
+        }
+        let pushed = table.stats().rows_pushed;
+        let most = CLOCKS + 100 * (CLOCKS / 64 + 1);
+        assert!((CLOCKS / 2 + 200..=most).contains(&pushed), "{pushed} rows came unasked, at most {most}");
+        worker.barrier("all done", LIMIT).unwrap();
+    });
+}
+
+#[test]
+fn a_clock_for_which_there_is_no_room_stays_open() {
+    let table = TableHandle::from(&spec(Aggregation::Clocked));
+    let map = Arc::new(RangeMap::even(1, KeyRange::ALL, 1).unwrap());
+    let mut worker = WorkerCore::new(WorkerConfig { tasks_max: 1, ..WorkerConfig::new(0) }, map);
+    let mut up = Mailbox::default();
+    let mut clocked = ClockedCore::<f64>::new(table, config("2", false), 1, &mut worker).unwrap();
+    clocked.inc(7, &[1.0, 2.0]).unwrap();
+    let other =
+        worker.push::<Vec<f64>>(table, Keys::Range(KeyRange::one(9)), vec![], Options::default(), &mut up);
+    let other = other.unwrap();
+    let full = clocked.close(&mut worker, &mut up).unwrap_err();
+    assert!(matches!(full, ClockError::Submit(SubmitError::TooManyTasks { max: 1 })), "{full}");
+    assert_eq!(clocked.clock(), 0);
+    worker.cancel(other, &mut up);
+    assert!(worker.take(other).unwrap().is_err());
+    clocked.inc(7, &[1.0, 2.0]).unwrap();
+    up.frames.clear();
+    clocked.close(&mut worker, &mut up).unwrap();
+    let (_, bytes) = up.frames.pop_front().expect("the clock left");
+    assert_eq!(Frame::decode(bytes.bytes()).unwrap().values::<f64>(2).unwrap()[0], [2.0, 4.0]);
 }

@@ -2,13 +2,18 @@
 
 use keyrange::key_range::{Key, KeyRange};
 use keyrange::message::{
-    Chunk, DecodeError, Flags, Frame, HEADER_BYTES, Header, KeyPart, Kind, Layout, VERSION, compose,
-    compose_bytes, compose_call, pad64,
+    Chunk, DecodeError, Flags, Frame, HEADER_BYTES, Header, KeyPart, Kind, Layout, VERSION, WISH_BYTES_MAX,
+    compose, compose_bytes, compose_call, pad64,
 };
 use keyrange::sim::FrameBytes;
 use proptest::prelude::*;
 
 fn push_frame(keys: &[Key], arrays: &[Vec<f64>], width: usize) -> FrameBytes {
+    request_frame(Header::new(Kind::Push), keys, arrays, width, &[])
+}
+
+/// A request of the kind and with the flags of `of`, and with this wish.
+fn request_frame(of: Header, keys: &[Key], arrays: &[Vec<f64>], width: usize, wish: &[u8]) -> FrameBytes {
     let header = Header {
         table: 3,
         value_type: 2,
@@ -19,12 +24,12 @@ fn push_frame(keys: &[Key], arrays: &[Vec<f64>], width: usize) -> FrameBytes {
         last: keys.last().copied().unwrap_or(0),
         key_count: keys.len() as u32,
         aux: Chunk::WHOLE.to_aux(),
-        ..Header::new(Kind::Push)
+        ..of
     };
     let slices: Vec<&[f64]> = arrays.iter().map(Vec::as_slice).collect();
     let layout = Layout::new(size_of_val(keys), keys.len() * width * 8, arrays.len());
-    FrameBytes::compose(layout.frame_bytes, &mut |body| {
-        compose(body, &header, KeyPart::List(keys), &slices, &[], &layout)
+    FrameBytes::compose(layout.frame_bytes + wish.len(), &mut |body| {
+        compose(body, &header, KeyPart::List(keys), &slices, wish, &layout)
     })
 }
 
@@ -138,4 +143,26 @@ fn a_call_carries_verb_and_arguments() {
         compose_call(body, &header, "score", &[&[1, 2], &[3]])
     });
     assert_eq!(Frame::decode(bytes.bytes()).unwrap().call().unwrap(), ("score", &[1u8, 2, 3][..]));
+}
+
+#[test]
+fn a_wish_at_the_end_changes_nothing_before_it() {
+    let (keys, arrays) = ([3, 9], [vec![1.0, 2.0], vec![3.0, 4.0]]);
+    let of = |kind| Header { flags: Flags::WISH, ..Header::new(kind) };
+    for text in [&b"lz4"[..], b"", &[7; WISH_BYTES_MAX - 2]] {
+        let wish = [text, &(text.len() as u16 + 2).to_le_bytes()].concat();
+        let bytes = request_frame(of(Kind::PushPull), &keys, &arrays, 1, &wish);
+        let frame = Frame::decode(bytes.bytes()).unwrap();
+        assert_eq!((frame.wish(), frame.keys()), (Some(text), KeyPart::List(&keys)));
+        assert_eq!(frame.values::<f64>(1).unwrap()[..2], [&arrays[0][..], &arrays[1]]);
+        let push = request_frame(of(Kind::Push), &keys, &arrays, 1, &wish);
+        assert!(matches!(Frame::decode(push.bytes()), Err(DecodeError::Flags { .. })), "nothing is answered");
+    }
+    // Too short, longer than the frame, longer than any.
+    for bytes in [0u16, 1, 300, WISH_BYTES_MAX as u16 + 1] {
+        let frame = request_frame(of(Kind::Pull), &keys, &[], 1, &bytes.to_le_bytes());
+        assert!(matches!(Frame::decode(frame.bytes()), Err(DecodeError::Wish { got, .. }) if got == bytes));
+    }
+    let plain = request_frame(Header::new(Kind::Pull), &keys, &[], 1, &[]);
+    assert_eq!(Frame::decode(plain.bytes()).unwrap().wish(), None);
 }
