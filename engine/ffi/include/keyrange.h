@@ -562,7 +562,8 @@ kr_status kr_reply_lend(kr_reply *reply,
 
 // Makes a chain with an empty memory from filters in the order in which they are applied, such as "key-cache,significant:0.1,fixed:2,lz4"
 // or "user:clip:5"; "none" is no filter. `direction` is KR_PUSH or KR_PULL; what is random in it follows from `seed`. Filters of
-// yours are those of `functions`, which may be NULL and may be freed afterwards: of a push chain they must be there; of a pull
+// yours are those of `functions`, which may be NULL and may be freed afterwards, and of which any number of threads may make chains at
+// once: of a push chain they must be there; of a pull
 // chain the servers must have them.
 // KR_INVALID: an unknown filter or parameter, an order or direction that makes no sense, a filter that is not there or refuses its
 // parameter.

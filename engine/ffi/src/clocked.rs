@@ -4,12 +4,11 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use engine::clock::ClockedTable;
-use engine::message::Element;
 use engine::table::Aggregation;
 
 use crate::clocked_config::{kr_clocked_config, kr_clocked_stats};
 use crate::foreign_filter::outside_filters;
-use crate::handle::{Handle, Kind, place, sized, slice};
+use crate::handle::{Handle, Kind, fill, place, sized, slice};
 use crate::status::{Fault, guard, kr_status};
 use crate::table::{KR_F64, kr_table};
 use crate::worker::{Inner, enter, kr_worker, millis};
@@ -178,19 +177,9 @@ pub unsafe extern "C" fn kr_clocked_get(
         with(
             worker,
             clocked,
-            |inner, clocked| typed!(&mut clocked.rows, rows => copy(rows.get(&inner.worker, key)?, row)),
+            |inner, clocked| typed!(&mut clocked.rows, rows => fill("row", row.cast(), rows.get(&inner.worker, key)?)),
         )
     }
-}
-
-/// # Safety
-/// `row` is NULL or points to room for a row that nobody else uses.
-unsafe fn copy<V: Element>(values: &[V], row: *mut c_void) -> Result<(), Fault> {
-    // SAFETY: the caller's promise; only checks, the result is not used.
-    unsafe { slice("row", row.cast_const().cast::<V>(), values.len())? };
-    // SAFETY: not NULL and aligned, as just checked; the room is the caller's promise, and `values` lie in the library's own memory.
-    unsafe { values.as_ptr().copy_to_nonoverlapping(row.cast::<V>(), values.len()) };
-    Ok(())
 }
 
 /// Adds `delta`, one row of the table's width and type, to the row of `key`: for this worker at once, for all others when the clock is
@@ -337,14 +326,12 @@ pub unsafe extern "C" fn kr_clocked_reads(
             if count == 0 {
                 return Err(Fault::invalid("count: expected room for at least one number, got 0"));
             }
-            slice("reads", reads.cast_const(), count)?;
-            // SAFETY: not NULL and aligned, as just checked; numbers of the caller's, whatever is in them.
-            let reads = std::slice::from_raw_parts_mut(reads, count);
-            reads.fill(0);
             let behind = typed!(&clocked.rows, rows => &rows.stats().reads_behind);
-            for (by, of) in behind.iter().enumerate() {
-                reads[by.min(count - 1)] += of;
-            }
+            let mut counts = vec![0; behind.len().max(count)];
+            counts[..behind.len()].copy_from_slice(behind);
+            let beyond = counts.drain(count..).sum::<u64>();
+            counts[count - 1] += beyond;
+            fill("reads", reads, &counts)?;
             Ok(())
         })
     }

@@ -214,6 +214,15 @@ impl kr_functions {
         unsafe { Handle::enter(functions.cast::<Handle<Functions>>()) }
     }
 
+    /// The same to look something up: other threads may be doing so.
+    ///
+    /// # Safety
+    /// `functions` is NULL or from kr_functions_new().
+    unsafe fn enter_soon<'a>(functions: *mut kr_functions) -> Result<Entered<'a, Functions>, Fault> {
+        // SAFETY: the caller's promise.
+        unsafe { Handle::enter_soon(functions.cast::<Handle<Functions>>()) }
+    }
+
     /// The filters of `functions`, which may be NULL.
     ///
     /// # Safety
@@ -222,7 +231,7 @@ impl kr_functions {
         let mut registry = FilterRegistry::default();
         if !functions.is_null() {
             // SAFETY: the caller's promise.
-            foreign_filter::register(unsafe { Self::enter(functions)? }.filters.values(), &mut registry);
+            foreign_filter::register(unsafe { Self::enter_soon(functions)? }.filters.values(), &mut registry);
         }
         Ok(registry)
     }
@@ -235,7 +244,7 @@ impl kr_functions {
         let mut registry = Registry::with_builtins();
         if !functions.is_null() {
             // SAFETY: the caller's promise.
-            let functions = unsafe { Self::enter(functions)? };
+            let functions = unsafe { Self::enter_soon(functions)? };
             foreign_filter::register(functions.filters.values(), &mut registry.filters);
             for described in &functions.functions {
                 let (name, maker) = (&described.name, Arc::clone(described));

@@ -11,11 +11,15 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::status::Fault;
 
 /// Freed handles whose bytes are kept.
 const KEPT_MAX: usize = 4096;
+
+/// How long a call waits for another thread's that only looks something up.
+const SOON: Duration = Duration::from_secs(1);
 
 const FREED: u64 = 0x6b72_0000_dead_0000;
 
@@ -110,19 +114,46 @@ impl<T: Kind> Handle<T> {
     /// and not thousands of frees ago.
     pub unsafe fn enter<'a>(handle: *mut Self) -> Result<Entered<'a, T>, Fault> {
         // SAFETY: the same promise.
+        unsafe { Self::try_enter(handle)? }.ok_or_else(Self::in_use)
+    }
+
+    /// As [`Handle::enter`], but waits for calls of other threads, which are soon over.
+    ///
+    /// # Safety
+    /// As for [`Handle::enter`].
+    pub unsafe fn enter_soon<'a>(handle: *mut Self) -> Result<Entered<'a, T>, Fault> {
+        let until = Instant::now() + SOON;
+        loop {
+            // SAFETY: the same promise.
+            match unsafe { Self::try_enter(handle)? } {
+                Some(entered) => return Ok(entered),
+                None if Instant::now() >= until => return Err(Self::in_use()),
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    fn in_use() -> Fault {
+        Fault::misuse(format!(
+            "the {} is in use: a call of another thread, or the one whose callback this is, has not returned",
+            T::NAME
+        ))
+    }
+
+    /// # Safety
+    /// As for [`Handle::enter`].
+    unsafe fn try_enter<'a>(handle: *mut Self) -> Result<Option<Entered<'a, T>>, Fault> {
+        // SAFETY: the same promise.
         let handle = unsafe { Self::live(handle)? };
         if handle.busy.swap(true, Ordering::Acquire) {
-            return Err(Fault::misuse(format!(
-                "the {} is in use: a call of another thread, or the one whose callback this is, has not returned",
-                T::NAME
-            )));
+            return Ok(None);
         }
         let entered = Entered(handle);
         // Another thread may have freed it between the two looks.
         if handle.magic.load(Ordering::Acquire) == FREED {
             return Err(Fault::misuse(format!("{} {handle:p} was freed before", T::NAME)));
         }
-        Ok(entered)
+        Ok(Some(entered))
     }
 
     /// Looks in without keeping others out: for values that never change.
@@ -239,6 +270,22 @@ pub unsafe fn place<'a, T>(what: &str, place: *mut T) -> Result<&'a mut T, Fault
     // SAFETY: not NULL and aligned; the rest is the caller's promise. C structs and numbers of this interface have no
     // invalid bit patterns, but enums: those are never read through such a place.
     Ok(unsafe { &mut *place })
+}
+
+/// Copies an answer to the caller's room for it, which may hold anything before.
+///
+/// # Safety
+/// `room` is NULL or points to room for as many values as there are in `values`, that nobody else uses during the call.
+pub unsafe fn fill<T: Copy>(what: &str, room: *mut T, values: &[T]) -> Result<(), Fault> {
+    if room.is_null() || !room.is_aligned() {
+        let (count, expected) = (values.len(), align_of::<T>());
+        return Err(Fault::invalid(format!(
+            "{what}: expected room for {count} values at a multiple of {expected}, got {room:p}"
+        )));
+    }
+    // SAFETY: not NULL and aligned; the room is the caller's promise, and `values` lie in the library's own memory.
+    unsafe { values.as_ptr().copy_to_nonoverlapping(room, values.len()) };
+    Ok(())
 }
 
 /// A struct that the caller gives, which begins with its size: programs built with an older header give a shorter one, and

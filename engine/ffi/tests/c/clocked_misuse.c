@@ -85,8 +85,8 @@ static void bad_calls(kr_clocked *rows)
     SAYS(KR_INVALID, "keys", kr_clocked_fetch(workers[0], rows, NULL, 2, LIMIT_MS));
     OK(kr_clocked_fetch(workers[0], rows, NULL, 0, LIMIT_MS));
     OK(kr_clocked_fetch(workers[0], rows, keys, 2, LIMIT_MS));
-    SAYS(KR_INVALID, "row: expected 2 values", kr_clocked_get(workers[0], rows, 7, NULL));
-    SAYS(KR_INVALID, "row: expected 2 values", kr_clocked_get(workers[0], rows, 7, (char *)row + 1));
+    SAYS(KR_INVALID, "row: expected room for 2 values", kr_clocked_get(workers[0], rows, 7, NULL));
+    SAYS(KR_INVALID, "row: expected room for 2 values", kr_clocked_get(workers[0], rows, 7, (char *)row + 1));
     SAYS(KR_INVALID, "not fetched", kr_clocked_get(workers[0], rows, 8, row));
     SAYS(KR_INVALID, "delta: expected 2 values", kr_clocked_inc(workers[0], rows, 7, NULL));
     SAYS(KR_INVALID, "deltas: expected 4 values", kr_clocked_batch_inc(workers[0], rows, keys, 2, NULL));
@@ -96,7 +96,7 @@ static void bad_calls(kr_clocked *rows)
     SAYS(KR_INVALID, "sizeof", kr_clocked_describe(workers[0], rows, &stats));
     SAYS(KR_INVALID, "kr_clocked_stats", kr_clocked_describe(workers[0], rows, NULL));
     SAYS(KR_INVALID, "at least one", kr_clocked_reads(workers[0], rows, reads, 0));
-    SAYS(KR_INVALID, "reads: expected 1", kr_clocked_reads(workers[0], rows, NULL, 1));
+    SAYS(KR_INVALID, "reads: expected room for 1", kr_clocked_reads(workers[0], rows, NULL, 1));
     OK(kr_clocked_get(workers[0], rows, 7, row));
     EXPECT(row[0] == 0 && row[1] == 0);
     OK(kr_clocked_inc(workers[0], rows, 7, ones));

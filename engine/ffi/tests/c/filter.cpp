@@ -180,12 +180,26 @@ static void ends_the_process()
     EXPECT(std::strstr(told, "kr_filter.rows") != nullptr);
 }
 
+// Trainer threads make their chains of the same functions, all at once.
+static void chains_are_made_by_many_threads(const kr::functions &mine)
+{
+    std::vector<std::thread> threads;
+    for (unsigned rank = 0; rank < 4; rank++)
+        threads.emplace_back([&mine, rank] {
+            for (int round = 0; round < 500; round++)
+                kr::chain::make("user:clip:5", kr::direction::push, rank, mine.raw()).value();
+        });
+    for (std::thread &thread : threads)
+        thread.join();
+}
+
 int main()
 {
     if (std::getenv("TEST_WITHOUT_FORK") == nullptr)
         ends_the_process();
     {
         kr::functions mine = own();
+        chains_are_made_by_many_threads(mine);
         kr::cluster cluster = kr::cluster::start(kr::job(1, 1), mine.raw()).value();
         std::thread thread(work, cluster.take_worker(0).value(), mine.raw());
         thread.join();
