@@ -1,7 +1,6 @@
 //! Plays seeded schedules: `sim --seed N` replays one, `sim --from A --count N` plays many, on all processors.
 
 use std::num::NonZero;
-use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -55,12 +54,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let seeds = match arguments.seed {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => arguments.from..arguments.from.saturating_add(arguments.count.max(1)),
-    };
+    let (first, count) = arguments.seed.map_or((arguments.from, arguments.count.max(1)), |seed| (seed, 1));
     let began = Instant::now();
-    match play_all(&arguments, seeds) {
+    match play_all(&arguments, first, count) {
         Ok((played, total)) => {
             let seconds = began.elapsed().as_secs_f64();
             println!("{played} schedules without violation in {seconds:.1} s: {total:?}");
@@ -73,22 +69,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays the schedules of these seeds on all processors. Says how many and what they came to, or how many went well and what
-/// did not.
-fn play_all(arguments: &Arguments, seeds: Range<u64>) -> Result<(u64, SimReport), (u64, Violation)> {
+/// Plays `count` schedules on all processors; after the last seed comes 0. Says how many and what they came to, or how many
+/// went well and what did not.
+fn play_all(arguments: &Arguments, first: u64, count: u64) -> Result<(u64, SimReport), (u64, Violation)> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let (next, played) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+    let (next, played) = (AtomicU64::new(0), AtomicU64::new(0));
     let play_some = || {
         let mut total = SimReport::default();
         loop {
-            let seed = next.fetch_add(1, Relaxed);
-            if seed >= seeds.end {
+            let index = next.fetch_add(1, Relaxed);
+            if index >= count {
                 return Ok(total);
             }
-            match play(arguments, seed) {
+            match play(arguments, first.wrapping_add(index)) {
                 Ok(report) => add(&mut total, &report),
                 Err(violation) => {
-                    next.store(seeds.end, Relaxed); // the others stop soon
+                    next.store(count, Relaxed); // the others stop soon
                     return Err(violation);
                 }
             }

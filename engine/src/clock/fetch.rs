@@ -11,9 +11,6 @@ use crate::message::{Control, Element};
 use crate::session::Outbox;
 use crate::worker::{Keys, Options, Outcome, RowsFrame, WorkerCore};
 
-/// Rows that come unasked are taken in so many at a time.
-const WARM_ROWS: usize = 32;
-
 /// The rows of a clock that are waited for. Looked through when something has come, not at every round of waiting.
 #[derive(Default)]
 pub(super) struct Fetching {
@@ -145,12 +142,8 @@ impl<V: Element> ClockedCore<V> {
             }
             let own =
                 Own { clock: frame.own_clock, early: frame.own_early, is_held: frame.own_clock > clock };
-            let batches = frame.keys.chunks(WARM_ROWS).zip(values.chunks(WARM_ROWS * width));
-            for (keys, values) in batches {
-                rows.warm(keys);
-                for (&key, row) in keys.iter().zip(values.chunks_exact(width)) {
-                    rows.put(key, row, frame.clock, own, false);
-                }
+            for (&key, row) in frame.keys.iter().zip(values.chunks_exact(width)) {
+                rows.put(key, row, frame.clock, own, false);
             }
         });
     }

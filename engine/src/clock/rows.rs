@@ -107,13 +107,6 @@ impl<V: Element> Rows<V> {
         &row.memory[..self.width]
     }
 
-    /// Brings rows that are about to be [put](Rows::put) into the processor's cache, many at a time: one after the other, each
-    /// would be waited for.
-    pub fn warm(&self, keys: &[Key]) {
-        let rows = keys.iter().filter_map(|key| self.rows.get(key)?.memory.first());
-        std::hint::black_box(rows.fold(V::ZERO, |sum, &first| sum + first));
-    }
-
     fn row(&mut self, key: Key) -> &mut Row<V> {
         self.rows.entry(key).or_insert_with(|| Row::new(self.width))
     }

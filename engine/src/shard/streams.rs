@@ -1,9 +1,10 @@
 //! Changed rows on their way to those who subscribed to them.
 //!
 //! A stream belongs to one worker and one table. When the least clock of the other workers advances, the subscribed rows that
-//! they changed become *pending* (those that only the worker itself changed it knows: they come back now and then); frames are made of pending rows when there is room for them, from the values of that moment, so a
-//! worker that reads slowly gets each row once, in its newest state, and nothing grows but a bit per row. The last frame
-//! says how far that clock is. Frames are numbered; when some are lost, the worker asks for the stream anew.
+//! they changed become *pending*; those that only the worker itself changed it knows, and they come back now and then. Frames
+//! are made of pending rows when there is room for them, from the values of that moment, so a worker that reads slowly gets
+//! each row once, in its newest state, and nothing grows but a bit per row. The last frame says how far that clock is. Frames
+//! are numbered; when some are lost, the worker asks for the stream anew.
 
 use super::early::EarlyRows;
 use super::key_cache::{KeysRef, Located};

@@ -328,7 +328,6 @@ fn piece_header(body: &Body, piece: &Piece) -> Header {
 
 /// Sends a request with keys and values; `cached` is the signature to send instead of the keys, `wish` what the answer is to
 /// go through (nothing, if it is empty). Says what it came to without the wish.
-#[inline]
 pub(super) fn send_keys(
     out: &mut dyn Outbox,
     peer: PeerId,
