@@ -1,6 +1,6 @@
-//! `keyrange train matrix-factorization`.
+//! The options of matrix factorisation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -8,11 +8,10 @@ use keyrange::clock::{ClockedConfig, EarlyConfig, EarlyOrder, Staleness};
 use keyrange_apps::matrix_factorization::FactorJob;
 
 use crate::failure::Failure;
-use crate::launch::{self, Launch};
-use crate::options::{Carrier, FaultArgs, SizeArgs, duration, positive};
-use crate::verbs_options::VerbsArgs;
+use crate::launch::Job;
+use crate::options::{JobArgs, SizeArgs, duration, existing, positive};
 
-/// Options of `keyrange train matrix-factorization`.
+/// Options of the job, with `train` and with `manager`.
 #[derive(Args)]
 pub struct FactorArgs {
     /// Ratings: lines `user,item,rating`, plain or .gz, .bz2, .xz, .zst; every tenth is kept for the test
@@ -92,47 +91,10 @@ pub struct FactorArgs {
     /// A node waits this long for the others during training before it gives up
     #[arg(long, env = "KEYRANGE_PATIENCE", default_value = "1m", value_parser = duration, value_name = "TIME")]
     patience: Duration,
-
-    #[command(flatten)]
-    size: SizeArgs,
-
-    /// How frames travel between the processes
-    #[arg(long, env = "KEYRANGE_CARRIER", value_enum, default_value_t = Carrier::Auto)]
-    carrier: Carrier,
-
-    #[command(flatten)]
-    verbs: VerbsArgs,
-
-    /// Servers and workers as threads of this process instead of processes
-    #[arg(long, env = "KEYRANGE_EMBEDDED")]
-    embedded: bool,
-
-    #[command(flatten)]
-    fault: FaultArgs,
-
-    /// Leave out the progress lines
-    #[arg(long, short, env = "KEYRANGE_QUIET")]
-    quiet: bool,
 }
 
-/// Trains.
-pub fn run(args: FactorArgs) -> anyhow::Result<()> {
-    super::train::check_carrier(args.embedded, args.carrier, &args.verbs, args.fault)?;
-    let job = args.job()?;
-    let launch = Launch {
-        job: job.into(),
-        size: args.size,
-        carrier: args.carrier,
-        verbs: args.verbs,
-        fault: args.fault,
-        report: args.report,
-        quiet: args.quiet,
-    };
-    if args.embedded { launch::embedded(launch) } else { launch::processes(launch) }
-}
-
-impl FactorArgs {
-    fn job(&self) -> anyhow::Result<FactorJob> {
+impl JobArgs for FactorArgs {
+    fn job(&self, size: &SizeArgs, _read_threads: usize) -> anyhow::Result<Job> {
         let config = ClockedConfig {
             eager: self.eager,
             value_bound: self.value_bound,
@@ -144,13 +106,10 @@ impl FactorArgs {
             burst_bytes: self.early_burst_bytes,
             order: self.early_order,
         });
-        let counters = self.history.as_ref().map_or(0, |_| self.size.workers);
+        let counters = self.history.as_ref().map_or(0, |_| size.workers);
         let row_bytes = (self.rank + 1 + counters) as usize * size_of::<f32>();
         if let Some(Err(error)) = early.map(|early| early.check(row_bytes)) {
             return Err(Failure::input(format!("--early-burst-bytes: {error}")));
-        }
-        if !self.data.exists() {
-            return Err(Failure::input(format!("{}: no such file", self.data.display())));
         }
         if let Some(folder) = &self.history
             && folder.read_dir().is_ok_and(|mut files| files.next().is_some())
@@ -158,8 +117,8 @@ impl FactorArgs {
             let text = format!("--history: expected an empty directory, {} has files", folder.display());
             return Err(Failure::input(text));
         }
-        Ok(FactorJob {
-            data: std::path::absolute(&self.data)?,
+        let job = FactorJob {
+            data: existing(&self.data)?,
             rank: self.rank as usize,
             epochs: self.epochs,
             clocks: self.clocks,
@@ -172,6 +131,11 @@ impl FactorArgs {
             history: self.history.clone().map(std::path::absolute).transpose()?,
             seed: self.seed,
             patience_s: self.patience.as_secs_f64(),
-        })
+        };
+        Ok(job.into())
+    }
+
+    fn report(&self) -> Option<&Path> {
+        self.report.as_deref()
     }
 }

@@ -7,5 +7,6 @@ pub mod factor;
 pub mod generate;
 pub mod manager;
 pub mod server;
+pub mod sparse_lr;
 pub mod train;
 pub mod worker;

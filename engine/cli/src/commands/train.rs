@@ -1,29 +1,32 @@
 //! `keyrange train`: servers and workers as processes (or threads) of this machine.
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 
 use keyrange_transport::verbs::Device;
 
-use super::factor::{self, FactorArgs};
+use super::factor::FactorArgs;
+use super::sparse_lr::SparseLrArgs;
 use crate::failure::Failure;
 use crate::launch::{self, Launch};
-use crate::options::{Carrier, FaultArgs, SizeArgs, SparseLrArgs};
+use crate::options::{Carrier, FaultArgs, JobArgs, SizeArgs};
 use crate::verbs_options::VerbsArgs;
 
 /// What to train.
 #[derive(Subcommand)]
 pub enum Train {
     /// L1-regularised logistic regression on sparse data, to its optimum
-    SparseLr(Box<TrainArgs>),
+    SparseLr(Box<TrainArgs<SparseLrArgs>>),
     /// Factors of users and items that predict ratings, by stochastic gradient descent on clocked tables
-    MatrixFactorization(Box<FactorArgs>),
+    MatrixFactorization(Box<TrainArgs<FactorArgs>>),
 }
 
-/// Options of `keyrange train sparse-lr`.
+/// Options of `keyrange train` with the application `J`.
 #[derive(Args)]
-pub struct TrainArgs {
+pub struct TrainArgs<J: JobArgs> {
     #[command(flatten)]
-    job: SparseLrArgs,
+    job: J,
 
     #[command(flatten)]
     size: SizeArgs,
@@ -48,15 +51,15 @@ pub struct TrainArgs {
 }
 
 /// Trains.
-pub fn run(train: Train) -> anyhow::Result<()> {
-    match train {
-        Train::SparseLr(args) => sparse_lr(*args),
-        Train::MatrixFactorization(args) => factor::run(*args),
+pub fn run(application: Train) -> anyhow::Result<()> {
+    match application {
+        Train::SparseLr(args) => train(*args),
+        Train::MatrixFactorization(args) => train(*args),
     }
 }
 
 /// Refuses ways to talk that threads, or this machine, do not have.
-pub fn check_carrier(
+fn check_carrier(
     embedded: bool,
     carrier: Carrier,
     verbs: &VerbsArgs,
@@ -79,17 +82,18 @@ pub fn check_carrier(
     Ok(())
 }
 
-fn sparse_lr(args: TrainArgs) -> anyhow::Result<()> {
+fn train<J: JobArgs>(args: TrainArgs<J>) -> anyhow::Result<()> {
     check_carrier(args.embedded, args.carrier, &args.verbs, args.fault)?;
+    args.job.check_report()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / args.size.workers as usize).max(1);
     let launch = Launch {
-        job: args.job.job(threads)?.into(),
+        report: args.job.report().map(Path::to_path_buf),
+        job: args.job.job(&args.size, threads)?,
         size: args.size,
         carrier: args.carrier,
         verbs: args.verbs,
         fault: args.fault,
-        report: args.job.report,
         quiet: args.quiet,
     };
     if args.embedded { launch::embedded(launch) } else { launch::processes(launch) }

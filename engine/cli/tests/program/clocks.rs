@@ -50,6 +50,29 @@ fn a_recorded_run_keeps_its_promises_and_a_changed_record_does_not() {
 }
 
 #[test]
+fn nodes_started_one_by_one_factorise_too() {
+    let place = Place::new();
+    place.write("ratings.csv", ratings());
+    place.write("secret", "the secret of this job\n");
+    let words = "manager matrix-factorization -q --data ratings.csv --rank 4 --epochs 4 --clocks 10 --staleness 1 --eager";
+    let mut manager = place
+        .keyrange(words)
+        .words("--servers 1 --workers 2 --history run --report report.json")
+        .words("--listen tcp:127.0.0.1:0 --secret-file secret")
+        .start();
+    let address = manager.await_stdout("listening at ");
+    let node = |role: &str| {
+        let member = place.keyrange(role).option("--manager", &address);
+        member.words("--secret-file secret --carrier tcp").start()
+    };
+    for ended in [node("server"), node("worker"), node("worker"), manager].map(|node| node.end()) {
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    assert!(place.report().number("/test_rmse") < 1.5);
+    assert!(place.keyrange("check-history run").succeed().stdout.contains("no violation"));
+}
+
+#[test]
 fn real_ratings_are_factorised_as_well_as_the_reference_does() {
     let data = folder().join("mf/ml-latest-small.ratings.csv.zst");
     if !data.exists() {
