@@ -107,6 +107,7 @@ impl ReplyFilters {
     }
 
     /// Codes an answer, if that was wished; `None` leaves it as it is.
+    #[inline]
     pub fn code(
         &mut self,
         header: &Header,
@@ -114,9 +115,16 @@ impl ReplyFilters {
         located: &Located,
         keys: &[Key],
     ) -> Option<Ready> {
-        if self.wishes.is_empty() {
-            return None;
-        }
+        if self.wishes.is_empty() { None } else { self.code_wished(header, slot, located, keys) }
+    }
+
+    fn code_wished(
+        &mut self,
+        header: &Header,
+        slot: &TableSlot,
+        located: &Located,
+        keys: &[Key],
+    ) -> Option<Ready> {
         let mut asked = self.wishes.remove(&header.sequence)?;
         let ready = match slot.spec.value_type {
             ValueType::F32 => self.code_as::<f32>(header, slot, located, keys, &asked),

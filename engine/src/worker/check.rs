@@ -14,9 +14,7 @@ impl WorkerCore {
     pub(super) fn check(&self, body: &Body) -> Result<(), SubmitError> {
         match &body.what {
             What::Keys(keys) => {
-                if body.has_filters() {
-                    body.check_filters()?;
-                }
+                body.check_filters()?;
                 check_keys(body, keys)
             }
             What::Call(Call { target, verb, arguments, .. }) => {

@@ -8,8 +8,8 @@ use super::pieces::{Body, Piece, PieceKeys, What};
 use super::request::{Keys, PeerFault, SubmitError, TableHandle, TaskError, TaskId};
 use super::send::send_keys;
 use crate::filter::{
-    Chain, Context, Direction, FilterError, FilterSpecError, Outgoing, Parcel, RowKeys, Scratch, StreamName,
-    TEXT_BYTES_MAX, Wish, undo,
+    Chain, Coded, Context, Direction, FilterError, FilterSpecError, Filters, Outgoing, Parcel, RowKeys,
+    Scratch, StreamName, TEXT_BYTES_MAX, Wish, undo,
 };
 use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
 use crate::session::{Outbox, OutboxError, PeerId};
@@ -17,38 +17,64 @@ use crate::table::Aggregation;
 
 use keyrange_transport::link::WORD_BYTES;
 
+/// How a request travels that does not travel as by default.
+pub(super) struct Filtering {
+    filters: Filters,
+    /// By piece: what filters made of its values, where that may be needed again.
+    coded: Vec<(u32, Coded)>,
+}
+
+impl Filtering {
+    #[inline]
+    pub fn of(filters: Filters) -> Option<Box<Filtering>> {
+        let is_default = filters.push.is_none() && filters.pull.is_none() && !filters.whole_keys;
+        (!is_default).then(|| Box::new(Filtering { filters, coded: Vec::new() }))
+    }
+}
+
 impl Body {
     /// The chain that the pushed values go through, if it does anything to them.
     fn push_chain(&self) -> Option<&Chain> {
         let chain =
-            self.filters.push.as_deref().filter(|_| self.kind != Kind::Pull && !self.parts.is_empty());
+            self.filters()?.push.as_deref().filter(|_| self.kind != Kind::Pull && !self.parts.is_empty());
         chain.filter(|chain| chain.touches_values())
     }
 
     /// The chain that the answer's values are to go through.
     fn pull_chain(&self) -> Option<&Chain> {
-        let chain = self.filters.pull.as_deref().filter(|_| self.kind != Kind::Push);
+        let chain = self.filters()?.pull.as_deref().filter(|_| self.kind != Kind::Push);
         chain.filter(|chain| chain.touches_values())
+    }
+
+    #[inline]
+    fn filters(&self) -> Option<&Filters> {
+        self.filtering.as_deref().map(|filtering| &filtering.filters)
     }
 
     /// Whether it travels as anything but plain frames.
     #[inline]
     pub fn is_filtered(&self) -> bool {
-        self.has_filters()
+        self.filtering.is_some()
             && matches!(self.what, What::Keys(_))
             && (self.push_chain().is_some() || self.pull_chain().is_some())
     }
 
-    /// Whether the request names a chain at all.
+    /// Whether key lists go whole even if the shard knows them.
     #[inline]
-    pub fn has_filters(&self) -> bool {
-        self.filters.push.is_some() || self.filters.pull.is_some()
+    pub fn sends_whole_keys(&self) -> bool {
+        self.filters().is_some_and(|filters| filters.whole_keys)
     }
 
-    /// Whether the chains fit the request.
+    /// Whether the chains, if there are any, fit the request.
+    #[inline]
     pub fn check_filters(&self) -> Result<(), SubmitError> {
+        self.filters().map_or(Ok(()), |filters| self.check_chains(filters))
+    }
+
+    #[cold]
+    fn check_chains(&self, filters: &Filters) -> Result<(), SubmitError> {
         let wrong = |text: String| Err(SubmitError::Filter(text));
-        let filters = [(&self.filters.push, Direction::Push), (&self.filters.pull, Direction::Pull)];
+        let filters = [(&filters.push, Direction::Push), (&filters.pull, Direction::Pull)];
         for (chain, direction) in filters {
             let Some(chain) = chain else { continue };
             if chain.direction() != direction {
@@ -91,7 +117,7 @@ impl Body {
     /// Counts an answer that came plain: its chain found nothing to save.
     #[inline]
     pub fn count_answer(&self, frame: &Frame<'_>) {
-        if self.filters.pull.is_some()
+        if self.filtering.is_some()
             && let Some(chain) = self.pull_chain()
         {
             chain.count_plain(frame.payload().len());
@@ -101,7 +127,8 @@ impl Body {
     /// Counts what naming key lists by signature has saved.
     fn count_keys(&self, piece: &Piece, is_cached: bool) {
         let PieceKeys::Slice { at, .. } = &piece.keys else { return };
-        for chain in [&self.filters.push, &self.filters.pull].into_iter().flatten() {
+        let Some(filters) = self.filters() else { return };
+        for chain in [&filters.push, &filters.pull].into_iter().flatten() {
             chain.count_keys(8 * at.len(), if is_cached { 16 } else { 8 * at.len() });
         }
     }
@@ -151,6 +178,7 @@ fn send_parcel(
 
 impl WorkerCore {
     /// Counts what naming key lists by signature has saved.
+    #[inline(never)]
     pub(super) fn count_keys(&self, id: TaskId, index: u32, is_cached: bool) {
         let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return };
         body.count_keys(&body.pieces[index as usize], is_cached);
@@ -158,6 +186,7 @@ impl WorkerCore {
 
     /// As [`WorkerCore::send_piece`], for pieces of filtered tasks. Says how many bytes went, and how many of them were
     /// keys; `None` if a filter said no, which has ended the task.
+    #[inline(never)]
     pub(super) fn send_filtered(
         &mut self,
         id: TaskId,
@@ -185,8 +214,10 @@ impl WorkerCore {
             return Ok(None);
         };
         // What was coded before and found no room, or may be asked for again: filters that remember code only once.
-        let kept = body.coded.iter().position(|(piece, _)| *piece == index);
-        let coded = kept.map(|at| body.coded.swap_remove(at).1);
+        let coded = body.filtering.as_deref_mut().and_then(|filtering| {
+            let kept = filtering.coded.iter().position(|(piece, _)| *piece == index)?;
+            Some(filtering.coded.swap_remove(kept).1)
+        });
         let body = &*body;
         let piece = &body.pieces[index as usize];
         let peer = PeerId(piece.shard);
@@ -240,8 +271,9 @@ impl WorkerCore {
         let remembers = body.push_chain().is_some_and(|chain| sent.is_err() || chain.remembers());
         if let Some(parcel) = parcel.filter(|_| remembers)
             && let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_mut())
+            && let Some(filtering) = &mut body.filtering
         {
-            body.coded.push((index, parcel.into_coded()));
+            filtering.coded.push((index, parcel.into_coded()));
         }
         sent.map(Some)
     }

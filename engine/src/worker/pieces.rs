@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
 use super::call::Call;
+use super::filtered::Filtering;
 use super::graph::GraphBody;
 use super::group::Group;
 use super::request::{Callback, Keys, TableHandle, Target, TaskId};
-use crate::filter::{Coded, Filters, plain_bytes_max};
+use crate::filter::plain_bytes_max;
 use crate::key_list::{Cut, KeyList};
 use crate::key_range::{Key, KeyRange, RangeMap};
 use crate::message::{Chunk, Kind, Layout, Values, value_bytes};
@@ -35,9 +36,8 @@ pub(super) struct Body {
     pub callback: Option<Callback>,
     /// The group it is a sub-task of.
     pub group: Option<TaskId>,
-    pub filters: Filters,
-    /// By piece: what filters made of its values, where that may be needed again.
-    pub coded: Vec<(u32, Coded)>,
+    /// Of a request that does not travel as by default; one word in the way of all others.
+    pub filtering: Option<Box<Filtering>>,
 }
 
 /// What a task is about.
@@ -114,8 +114,7 @@ impl Body {
             replies: Vec::new(),
             callback: None,
             group: None,
-            filters: Filters::default(),
-            coded: Vec::new(),
+            filtering: None,
         }
     }
 

@@ -233,8 +233,8 @@ impl WorkerCore {
                     PieceKeys::Slice { at, signature } if at.len() >= CACHED_KEYS_MIN => Some(*signature),
                     _ => None,
                 };
-                let counts = body.has_filters();
-                let may_name = !whole && !body.filters.whole_keys;
+                let counts = body.filtering.is_some();
+                let may_name = !whole && !body.sends_whole_keys();
                 let known = |signature: &u128| may_name && self.sessions[shard].knows(table, *signature);
                 let cached = cacheable.filter(known);
                 let sent = if body.is_filtered() {
