@@ -3,8 +3,8 @@
 
     scripts/slow_link.py NAMESPACE ADDRESS NAMESPACE ADDRESS LATENCY_US BYTES_PER_S
 
-Each namespace gets a device `link0` with its ADDRESS (like 10.0.0.1/24). A packet leaves its side BYTES_PER_S apart from the
-one before it (0: at once) and arrives LATENCY_US later; what would wait for more than a second of sending is dropped, and
+Each namespace gets a device `link0` with its ADDRESS (like 10.0.0.1/24). Packets leave a side one after
+the other, at BYTES_PER_S (0: at once), and arrive LATENCY_US later; what would wait for more than a second of sending is dropped, and
 TCP sends it again. Prints a line when the devices are up, then carries packets until it is ended. For kernels without netem.
 Needs root and /dev/net/tun. A processor carries about 50,000 packets a second this way, of up to 9000 bytes each.
 """

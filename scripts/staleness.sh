@@ -12,8 +12,8 @@
 #                        [--rounds N] [--latency-us X] [--bytes-per-s N] [--stop-ms X] [--pause-ms X] [--seed N]
 #                        [--results FOLDER]
 #
-# With --latency-us, servers and workers are on two hosts, network namespaces joined by scripts/slow_link.py: packets arrive so
-# much later, and leave --bytes-per-s apart (0: at once). Needs root and iproute2.
+# With --latency-us or --bytes-per-s, servers and workers are on two hosts, network namespaces joined by scripts/slow_link.py,
+# whose packets arrive so much later and leave at so many bytes per second each way. Needs root, iproute2 and /dev/net/tun.
 # With --stop-ms, one worker at a time, drawn at random, is stopped for a time drawn from 0 to twice that, then all run for
 # one drawn from 0 to twice --pause-ms. The two modes' runs alternate. Needs python3. About a minute. For figures that do not
 # depend on the machine: cargo run --release -p keyrange-apps --example slow_network -- staleness
@@ -35,7 +35,12 @@ while (($# > 0)); do
 done
 [[ -f $data ]] || { echo "skipped: no $data; --data names another file"; exit 0; }
 
-[[ $latency_us == 0 || $stop_ms == 0 ]] || { echo "error: expected either --latency-us or --stop-ms, got both" >&2; exit 2; }
+hosts=1
+[[ $latency_us == 0 && $bytes_per_s == 0 ]] || hosts=2
+((hosts == 1)) || [[ $stop_ms == 0 ]] || {
+    echo "error: expected --latency-us and --bytes-per-s, or --stop-ms, got both" >&2
+    exit 2
+}
 
 [[ -n ${KEYRANGE_PROGRAM:-} ]] || cargo build --quiet --release --bin keyrange
 keyrange=${KEYRANGE_PROGRAM:-${CARGO_TARGET_DIR:-target}/release/keyrange}
@@ -84,7 +89,7 @@ on() {
 # job SEED ARGUMENTS...: a job of the given kind, whole.
 job() {
     local options=(--servers "$servers" --workers "$workers" --seed "$1" "${@:2}") rank status=0
-    if [[ $latency_us == 0 ]]; then
+    if ((hosts == 1)); then
         python3 scripts/disturb.py any "$stop_ms" "$pause_ms" "$1" "$keyrange" train matrix-factorization -q "${options[@]}"
         return
     fi
@@ -100,7 +105,7 @@ job() {
     return "$status"
 }
 
-[[ $latency_us == 0 ]] || join_hosts
+((hosts == 1)) || join_hosts
 export KEYRANGE_SECRET="the secret of these jobs"
 for bound in $staleness; do
     for ((round = 1; round <= rounds; round++)); do

@@ -81,26 +81,29 @@ pub trait JobArgs: Args {
     /// The job for nodes of this `size`, whose workers read data with `read_threads` threads unless the options say otherwise.
     fn job(&self, size: &SizeArgs, read_threads: usize) -> anyhow::Result<Job>;
 
+    /// The files that the workers read.
+    fn files(&self) -> Vec<&Path>;
+
     /// Where the report goes.
     fn report(&self) -> Option<&Path>;
 
-    /// Refuses a report that could not be written in the end.
-    fn check_report(&self) -> anyhow::Result<()> {
+    /// Refuses files that are not there, for workers of this machine.
+    fn check_files(&self) -> anyhow::Result<()> {
+        match self.files().into_iter().find(|file| !file.exists()) {
+            Some(file) => Err(Failure::input(format!("{}: no such file", file.display()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the report goes, refused where it could not be written in the end.
+    fn writable_report(&self) -> anyhow::Result<Option<PathBuf>> {
         match self.report().and_then(Path::parent) {
             Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
                 Err(Failure::input(format!("--report: {} is no directory", folder.display())))
             }
-            _ => Ok(()),
+            _ => Ok(self.report().map(Path::to_path_buf)),
         }
     }
-}
-
-/// A file that must be there.
-pub fn existing(file: &Path) -> anyhow::Result<PathBuf> {
-    if !file.exists() {
-        return Err(Failure::input(format!("{}: no such file", file.display())));
-    }
-    Ok(std::path::absolute(file)?)
 }
 
 /// Which job it is and what proves that a node belongs to it.

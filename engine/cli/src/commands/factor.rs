@@ -9,7 +9,7 @@ use keyrange_apps::matrix_factorization::FactorJob;
 
 use crate::failure::Failure;
 use crate::launch::Job;
-use crate::options::{JobArgs, SizeArgs, duration, existing, positive};
+use crate::options::{JobArgs, SizeArgs, duration, positive};
 
 /// Options of the job, with `train` and with `manager`.
 #[derive(Args)]
@@ -118,7 +118,7 @@ impl JobArgs for FactorArgs {
             return Err(Failure::input(text));
         }
         let job = FactorJob {
-            data: existing(&self.data)?,
+            data: std::path::absolute(&self.data)?,
             rank: self.rank as usize,
             epochs: self.epochs,
             clocks: self.clocks,
@@ -133,6 +133,10 @@ impl JobArgs for FactorArgs {
             patience_s: self.patience.as_secs_f64(),
         };
         Ok(job.into())
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.data]
     }
 
     fn report(&self) -> Option<&Path> {

@@ -1,7 +1,5 @@
 //! `keyrange manager`: the meeting point of a job whose servers and workers are started by hand or by a batch system.
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use keyrange::manager::Address;
 
@@ -50,9 +48,8 @@ pub fn run(application: Manager) -> anyhow::Result<()> {
 }
 
 fn manage<J: JobArgs>(args: ManagerArgs<J>) -> anyhow::Result<()> {
-    args.job.check_report()?;
     let launch = Launch {
-        report: args.job.report().map(Path::to_path_buf),
+        report: args.job.writable_report()?,
         job: args.job.job(&args.size, 1)?,
         size: args.size,
         carrier: Carrier::Auto,

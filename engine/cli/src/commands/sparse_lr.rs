@@ -12,7 +12,7 @@ use keyrange_apps::sparse_lr::solver::filters::FilterPlan;
 
 use crate::failure::Failure;
 use crate::launch::Job;
-use crate::options::{JobArgs, SizeArgs, duration, existing, non_negative, positive};
+use crate::options::{JobArgs, SizeArgs, duration, non_negative, positive};
 
 /// Options of the job, with `train` and with `manager`.
 #[derive(Args)]
@@ -144,8 +144,8 @@ impl JobArgs for SparseLrArgs {
             test_rows: self.generate_rows.div_ceil(5),
         });
         let job = TrainJob {
-            data: files(&self.data)?,
-            test: files(&self.test)?,
+            data: absolute(&self.data)?,
+            test: absolute(&self.test)?,
             generate,
             model: self.model.clone().map(std::path::absolute).transpose()?,
             cache: self.cache.clone().map(std::path::absolute).transpose()?,
@@ -174,11 +174,15 @@ impl JobArgs for SparseLrArgs {
         Ok(job.into())
     }
 
+    fn files(&self) -> Vec<&Path> {
+        self.data.iter().chain(&self.test).map(PathBuf::as_path).collect()
+    }
+
     fn report(&self) -> Option<&Path> {
         self.report.as_deref()
     }
 }
 
-fn files(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    files.iter().map(|file| existing(file)).collect()
+fn absolute(files: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
+    files.iter().map(std::path::absolute).collect()
 }

@@ -1,7 +1,5 @@
 //! `keyrange train`: servers and workers as processes (or threads) of this machine.
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 
 use keyrange_transport::verbs::Device;
@@ -84,11 +82,11 @@ fn check_carrier(
 
 fn train<J: JobArgs>(args: TrainArgs<J>) -> anyhow::Result<()> {
     check_carrier(args.embedded, args.carrier, &args.verbs, args.fault)?;
-    args.job.check_report()?;
+    args.job.check_files()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / args.size.workers as usize).max(1);
     let launch = Launch {
-        report: args.job.report().map(Path::to_path_buf),
+        report: args.job.writable_report()?,
         job: args.job.job(&args.size, threads)?,
         size: args.size,
         carrier: args.carrier,
