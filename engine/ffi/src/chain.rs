@@ -53,10 +53,7 @@ pub unsafe fn filters(push: *mut kr_chain, pull: *mut kr_chain) -> Result<Filter
         if given.is_null() { Ok(None) } else { unsafe { chain(given).map(Arc::clone).map(Some) } }
     };
     let (push, pull) = (optional(push)?, optional(pull)?);
-    let caches = |chain: &Option<Arc<Chain>>| chain.as_ref().map(|chain| chain.spec().caches_keys());
-    let caching = [&push, &pull].into_iter().filter_map(caches).max();
-    let whole_keys = caching == Some(false);
-    Ok(Filters { push, pull, whole_keys })
+    Ok(if push.is_none() && pull.is_none() { Filters::default() } else { Filters::of(push, pull) })
 }
 
 /// Makes a chain with an empty memory from filters in the order in which they are applied, such as "key-cache,significant:0.1,fixed:2,lz4"

@@ -123,7 +123,7 @@ pub unsafe fn options(inner: &Inner, options: *const kr_options) -> Result<Optio
 pub unsafe fn call_options(inner: &Inner, given: *const kr_options) -> Result<Options, Fault> {
     // SAFETY: the caller's promise.
     let options = unsafe { options(inner, given)? };
-    if options.filters.push.is_some() || options.filters.pull.is_some() {
+    if !options.filters.is_default() {
         let text = "kr_options: a call has no rows to filter: expected push_chain and pull_chain to be NULL";
         return Err(Fault::invalid(text));
     }

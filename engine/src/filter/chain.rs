@@ -43,34 +43,6 @@ pub(super) struct State {
     pub sampler: Sampler,
 }
 
-/// How the values and keys of one request travel. The default is as they are, key lists by signature.
-#[derive(Debug, Clone, Default)]
-pub struct Filters {
-    /// What is pushed.
-    pub push: Option<Arc<Chain>>,
-    /// What is pulled: the shard applies this chain to its answer.
-    pub pull: Option<Arc<Chain>>,
-    /// Send key lists whole even if the shard knows them.
-    pub whole_keys: bool,
-}
-
-impl Filters {
-    /// The chains of one worker, with empty memories. Key lists are named by signature if one of them says `key-cache`.
-    ///
-    /// # Errors
-    /// [`FilterSpecError::Chain`] if a chain makes no sense in its direction.
-    pub fn new(push: &ChainSpec, pull: &ChainSpec, seed: u64) -> Result<Filters, FilterSpecError> {
-        let chain = |spec: &ChainSpec, direction| {
-            if spec.is_empty() { Ok(None) } else { Chain::new(spec, direction, seed).map(Some) }
-        };
-        Ok(Filters {
-            push: chain(push, Direction::Push)?,
-            pull: chain(pull, Direction::Pull)?,
-            whole_keys: !push.caches_keys() && !pull.caches_keys(),
-        })
-    }
-}
-
 impl Chain {
     /// A chain with an empty memory; everything random in it follows from `seed` and the request.
     ///

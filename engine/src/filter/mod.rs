@@ -60,7 +60,7 @@
 //!  +    u16 bytes        of all this, these two included
 //! ```
 //!
-//! Read `spec.rs` and `chain_spec.rs` (what can be said), `chain.rs` (how it is run), `rows.rs` with `residuals.rs`,
+//! Read `spec.rs` and `chain_spec.rs` (what can be said), `pair.rs` (what a request has), `chain.rs` (how it is run), `rows.rs` with `residuals.rs`,
 //! `streams.rs` and `admission.rs`, `code.rs`, `pack.rs`, then `wire.rs` and `undo.rs`; `user.rs` for filters of the
 //! program's own, `counters.rs` and `trial.rs` for figures. Worker and shard use all this in their own `filtered.rs`.
 
@@ -70,6 +70,7 @@ mod chain_spec;
 mod code;
 mod counters;
 mod pack;
+mod pair;
 mod residuals;
 mod rows;
 mod spec;
@@ -82,9 +83,10 @@ mod user;
 mod wire;
 
 pub use admission::Sketch;
-pub use chain::{Chain, Filters};
+pub use chain::Chain;
 pub use chain_spec::ChainSpec;
 pub use counters::FilterReport;
+pub use pair::Filters;
 pub use spec::{Direction, FILTERS_MAX, FilterSpec, FilterSpecError, GRAMMAR, Stage};
 pub use trial::{Trial, TrialResult};
 pub use undo::FilterError;

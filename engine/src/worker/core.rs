@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::arrays::{BorrowedMut, PushArray, Sink, Source};
 use super::call::{Arguments, Call};
-use super::filtered::Filtering;
 use super::group::Group;
 use super::pieces::{Body, What};
 use super::request::*;
@@ -246,7 +245,7 @@ impl WorkerCore {
             into,
             callback: options.callback,
             group: options.group,
-            filtering: Filtering::of(options.filters),
+            filters: options.filters,
             ..Body::new(kind, table, what)
         });
         self.check(&body)?;

@@ -8,8 +8,8 @@ use super::pieces::{Body, Piece, PieceKeys, What};
 use super::request::{Keys, PeerFault, SubmitError, TableHandle, TaskError, TaskId};
 use super::send::send_keys;
 use crate::filter::{
-    Chain, Coded, Context, Direction, FilterError, FilterSpecError, Filters, Outgoing, Parcel, RowKeys,
-    Scratch, StreamName, TEXT_BYTES_MAX, Wish, undo,
+    Chain, Context, Direction, FilterError, FilterSpecError, Outgoing, Parcel, RowKeys, Scratch, StreamName,
+    TEXT_BYTES_MAX, Wish, undo,
 };
 use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
 use crate::session::{Outbox, OutboxError, PeerId};
@@ -17,65 +17,38 @@ use crate::table::Aggregation;
 
 use keyrange_transport::link::WORD_BYTES;
 
-/// How a request travels that does not travel as by default.
-pub(super) struct Filtering {
-    filters: Filters,
-    /// By piece: what filters made of its values, where that may be needed again.
-    coded: Vec<(u32, Coded)>,
-}
-
-impl Filtering {
-    #[inline]
-    pub fn of(filters: Filters) -> Option<Box<Filtering>> {
-        let is_default = filters.push.is_none() && filters.pull.is_none() && !filters.whole_keys;
-        (!is_default).then(|| Box::new(Filtering { filters, coded: Vec::new() }))
-    }
-}
-
 impl Body {
     /// The chain that the pushed values go through, if it does anything to them.
     fn push_chain(&self) -> Option<&Chain> {
-        let chain =
-            self.filters()?.push.as_deref().filter(|_| self.kind != Kind::Pull && !self.parts.is_empty());
-        chain.filter(|chain| chain.touches_values())
+        let chain = self.filters.push().filter(|_| self.kind != Kind::Pull && !self.parts.is_empty());
+        chain.map(Arc::as_ref).filter(|chain| chain.touches_values())
     }
 
     /// The chain that the answer's values are to go through.
     fn pull_chain(&self) -> Option<&Chain> {
-        let chain = self.filters()?.pull.as_deref().filter(|_| self.kind != Kind::Push);
-        chain.filter(|chain| chain.touches_values())
-    }
-
-    #[inline]
-    fn filters(&self) -> Option<&Filters> {
-        self.filtering.as_deref().map(|filtering| &filtering.filters)
+        let chain = self.filters.pull().filter(|_| self.kind != Kind::Push);
+        chain.map(Arc::as_ref).filter(|chain| chain.touches_values())
     }
 
     /// Whether it travels as anything but plain frames.
     #[inline]
     pub fn is_filtered(&self) -> bool {
-        self.filtering.is_some()
+        !self.filters.is_default()
             && matches!(self.what, What::Keys(_))
             && (self.push_chain().is_some() || self.pull_chain().is_some())
-    }
-
-    /// Whether key lists go whole even if the shard knows them.
-    #[inline]
-    pub fn sends_whole_keys(&self) -> bool {
-        self.filters().is_some_and(|filters| filters.whole_keys)
     }
 
     /// Whether the chains, if there are any, fit the request.
     #[inline]
     pub fn check_filters(&self) -> Result<(), SubmitError> {
-        self.filters().map_or(Ok(()), |filters| self.check_chains(filters))
+        if self.filters.is_default() { Ok(()) } else { self.check_chains() }
     }
 
     #[cold]
-    fn check_chains(&self, filters: &Filters) -> Result<(), SubmitError> {
+    fn check_chains(&self) -> Result<(), SubmitError> {
         let wrong = |text: String| Err(SubmitError::Filter(text));
-        let filters = [(&filters.push, Direction::Push), (&filters.pull, Direction::Pull)];
-        for (chain, direction) in filters {
+        let chains = [(self.filters.push(), Direction::Push), (self.filters.pull(), Direction::Pull)];
+        for (chain, direction) in chains {
             let Some(chain) = chain else { continue };
             if chain.direction() != direction {
                 return wrong(format!("expected a chain for the {direction}, got {chain:?}"));
@@ -117,7 +90,7 @@ impl Body {
     /// Counts an answer that came plain: its chain found nothing to save.
     #[inline]
     pub fn count_answer(&self, frame: &Frame<'_>) {
-        if self.filtering.is_some()
+        if !self.filters.is_default()
             && let Some(chain) = self.pull_chain()
         {
             chain.count_plain(frame.payload().len());
@@ -127,8 +100,7 @@ impl Body {
     /// Counts what naming key lists by signature has saved.
     fn count_keys(&self, piece: &Piece, is_cached: bool) {
         let PieceKeys::Slice { at, .. } = &piece.keys else { return };
-        let Some(filters) = self.filters() else { return };
-        for chain in [&filters.push, &filters.pull].into_iter().flatten() {
+        for chain in self.filters.chains() {
             chain.count_keys(8 * at.len(), if is_cached { 16 } else { 8 * at.len() });
         }
     }
@@ -177,17 +149,43 @@ fn send_parcel(
 }
 
 impl WorkerCore {
-    /// Counts what naming key lists by signature has saved.
+    /// As [`WorkerCore::send_piece`], for requests with filters.
     #[inline(never)]
-    pub(super) fn count_keys(&self, id: TaskId, index: u32, is_cached: bool) {
-        let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return };
-        body.count_keys(&body.pieces[index as usize], is_cached);
+    pub(super) fn send_by_filters(
+        &mut self,
+        shard: usize,
+        id: TaskId,
+        index: u32,
+        header: Header,
+        whole: bool,
+        out: &mut dyn Outbox,
+    ) -> Result<bool, OutboxError> {
+        let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) else { return Ok(false) };
+        let piece = &body.pieces[index as usize];
+        let may_name = !whole && !body.filters.whole_keys();
+        let known = |&signature: &u128| may_name && self.sessions[shard].knows(header.table, signature);
+        let cacheable = piece.cacheable();
+        let cached = cacheable.filter(known);
+        let bytes = if body.is_filtered() {
+            self.send_filtered(id, index, header, cached, out)?
+        } else {
+            let layout = send_keys(out, PeerId(piece.shard), header, body, piece, cached, &[])?;
+            Some((layout.frame_bytes, layout.key_bytes))
+        };
+        let Some((frame_bytes, key_bytes)) = bytes else { return Ok(false) };
+        self.traffic.sent(header.table, frame_bytes, key_bytes);
+        if let (Some(signature), None) = (cacheable, cached) {
+            self.sessions[shard].note_known(header.table, signature);
+        }
+        if let Some(body) = self.tasks.get(id).and_then(|task| task.body.as_deref()) {
+            body.count_keys(&body.pieces[index as usize], cached.is_some());
+        }
+        Ok(true)
     }
 
-    /// As [`WorkerCore::send_piece`], for pieces of filtered tasks. Says how many bytes went, and how many of them were
+    /// Sends a piece whose values go through filters, there or back. Says how many bytes went, and how many of them were
     /// keys; `None` if a filter said no, which has ended the task.
-    #[inline(never)]
-    pub(super) fn send_filtered(
+    fn send_filtered(
         &mut self,
         id: TaskId,
         index: u32,
@@ -214,10 +212,8 @@ impl WorkerCore {
             return Ok(None);
         };
         // What was coded before and found no room, or may be asked for again: filters that remember code only once.
-        let coded = body.filtering.as_deref_mut().and_then(|filtering| {
-            let kept = filtering.coded.iter().position(|(piece, _)| *piece == index)?;
-            Some(filtering.coded.swap_remove(kept).1)
-        });
+        let kept = body.coded.iter().position(|(piece, _)| *piece == index);
+        let coded = kept.map(|kept| body.coded.swap_remove(kept).1);
         let body = &*body;
         let piece = &body.pieces[index as usize];
         let peer = PeerId(piece.shard);
@@ -271,9 +267,8 @@ impl WorkerCore {
         let remembers = body.push_chain().is_some_and(|chain| sent.is_err() || chain.remembers());
         if let Some(parcel) = parcel.filter(|_| remembers)
             && let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_mut())
-            && let Some(filtering) = &mut body.filtering
         {
-            filtering.coded.push((index, parcel.into_coded()));
+            body.coded.push((index, parcel.into_coded()));
         }
         sent.map(Some)
     }

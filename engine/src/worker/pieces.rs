@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::arrays::{Sink, Source};
 use super::call::Call;
-use super::filtered::Filtering;
 use super::graph::GraphBody;
 use super::group::Group;
 use super::request::{Callback, Keys, TableHandle, Target, TaskId};
-use crate::filter::plain_bytes_max;
+use super::send::CACHED_KEYS_MIN;
+use crate::filter::{Coded, Filters, plain_bytes_max};
 use crate::key_list::{Cut, KeyList};
 use crate::key_range::{Key, KeyRange, RangeMap};
 use crate::message::{Chunk, Kind, Layout, Values, value_bytes};
@@ -36,8 +36,9 @@ pub(super) struct Body {
     pub callback: Option<Callback>,
     /// The group it is a sub-task of.
     pub group: Option<TaskId>,
-    /// Of a request that does not travel as by default; one word in the way of all others.
-    pub filtering: Option<Box<Filtering>>,
+    pub filters: Filters,
+    /// By piece: what filters made of its values, where that may be needed again.
+    pub coded: Vec<(u32, Coded)>,
 }
 
 /// What a task is about.
@@ -92,6 +93,15 @@ impl Piece {
             PieceKeys::Existing | PieceKeys::None => 0..0,
         }
     }
+
+    /// The signature of its key list, if that is long enough to be sent instead of it.
+    #[inline]
+    pub fn cacheable(&self) -> Option<u128> {
+        match &self.keys {
+            PieceKeys::Slice { at, signature } if at.len() >= CACHED_KEYS_MIN => Some(*signature),
+            _ => None,
+        }
+    }
 }
 
 impl Body {
@@ -114,7 +124,8 @@ impl Body {
             replies: Vec::new(),
             callback: None,
             group: None,
-            filtering: None,
+            filters: Filters::default(),
+            coded: Vec::new(),
         }
     }
 

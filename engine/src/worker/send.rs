@@ -227,32 +227,22 @@ impl WorkerCore {
                 out.send(peer, bytes, &mut |body| compose_bytes(body, &header, payload))?;
                 self.traffic.sent(0, bytes, 0);
             }
-            What::Keys(_) => {
-                let table = body.table.id;
-                let cacheable = match &piece.keys {
-                    PieceKeys::Slice { at, signature } if at.len() >= CACHED_KEYS_MIN => Some(*signature),
+            What::Keys(_) if body.filters.is_default() => {
+                let cacheable = piece.cacheable();
+                let cached = match cacheable {
+                    Some(signature) if !whole && self.sessions[shard].knows(header.table, signature) => {
+                        cacheable
+                    }
                     _ => None,
                 };
-                let counts = body.filtering.is_some();
-                let may_name = !whole && !body.sends_whole_keys();
-                let known = |signature: &u128| may_name && self.sessions[shard].knows(table, *signature);
-                let cached = cacheable.filter(known);
-                let sent = if body.is_filtered() {
-                    self.send_filtered(id, index, header, cached, out)?
-                } else {
-                    let layout = send_keys(out, peer, header, body, piece, cached, &[])?;
-                    Some((layout.frame_bytes, layout.key_bytes))
-                };
-                let Some((frame_bytes, key_bytes)) = sent else { return Ok(false) };
-                self.traffic.sent(table, frame_bytes, key_bytes);
-                if counts {
-                    self.count_keys(id, index, cached.is_some());
-                }
+                let layout = send_keys(out, peer, header, body, piece, cached, &[])?;
+                self.traffic.sent(header.table, layout.frame_bytes, layout.key_bytes);
                 // Only now: had there been no room, the next attempt would have to bring the keys.
                 if let (Some(signature), None) = (cacheable, cached) {
-                    self.sessions[shard].note_known(table, signature);
+                    self.sessions[shard].note_known(header.table, signature);
                 }
             }
+            What::Keys(_) => return self.send_by_filters(shard, id, index, header, whole, out),
         }
         Ok(true)
     }

@@ -17,7 +17,7 @@ fn filters(push: &str, pull: &str) -> Filters {
         let spec = chain(text);
         (!spec.is_empty()).then(|| Chain::with_users(&spec, direction, 42, &own_filters()).unwrap())
     };
-    Filters { push: make(push, Direction::Push), pull: make(pull, Direction::Pull), whole_keys: false }
+    Filters::of(make(push, Direction::Push), make(pull, Direction::Pull))
 }
 
 fn own_filters() -> FilterRegistry {

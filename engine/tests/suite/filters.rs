@@ -86,9 +86,9 @@ fn a13_a_push_holds_back_no_more_than_its_bound_and_loses_nothing() {
             assert!((f64::from(*got) - exact).abs() <= bound, "time {time}: {got} for {exact}");
         }
     }
-    let report = filters.push.as_ref().unwrap().report();
+    let report = filters.push().unwrap().report();
     assert!(report[0].entries_dropped > 1000 && report[0].bytes_out < report[0].bytes_in, "{report:?}");
-    let (held, rows) = filters.push.as_ref().unwrap().take_held_back::<f32>(table.id);
+    let (held, rows) = filters.push().unwrap().take_held_back::<f32>(table.id);
     assert!(held.iter().all(|key| list.as_slice().contains(key)));
     push(&mut cluster, table, &Keys::List(KeyList::new(held).unwrap()), rows[0].clone(), Options::at(61));
     for (got, exact) in cluster.pull(0, table, &keys).iter().zip(&exact) {
@@ -110,7 +110,7 @@ fn a13_a_pull_is_never_further_from_the_table_than_its_bound() {
             assert!(got.iter().zip(&exact).all(|(got, exact)| (got - exact).abs() <= bound), "time {time}");
         }
         // Only rows that moved were sent.
-        assert!(filters.pull.as_ref().unwrap().report()[0].entries_dropped > 300);
+        assert!(filters.pull().unwrap().report()[0].entries_dropped > 300);
         let still = pulled_bytes(&mut cluster, table, &keys, options(&filters, 40));
         assert!(still < 2 * (64 + 16 + 300 / 8 + 16), "{still}");
     }
@@ -168,7 +168,7 @@ fn a14_skipped_rows_leave_the_mean_as_it_is() {
     let sums = cluster.pull(0, table, &keys);
     let mean = sums.iter().map(|&x| f64::from(x)).sum::<f64>() / 300_000.0;
     assert!((mean - 1.0).abs() < 4.0 * (0.7 / 0.3f64 / 300_000.0).sqrt(), "{mean}");
-    let dropped = filters.push.unwrap().report()[0].entries_dropped as f64 / 300_000.0;
+    let dropped = filters.push().unwrap().report()[0].entries_dropped as f64 / 300_000.0;
     assert!((dropped - 0.7).abs() < 0.01, "{dropped}");
 }
 
@@ -235,11 +235,11 @@ fn a16_naming_lists_halves_what_u64_keys_and_f64_values_take() {
         }
         total
     };
-    let whole = Filters { whole_keys: true, ..Filters::default() };
+    let whole = filters("none", "none");
     let named = filters("key-cache", "none");
     let ratio = sent(&whole) as f64 / sent(&named) as f64;
     assert!(ratio >= 1.9, "{ratio}");
-    let report = &named.push.as_ref().unwrap().report()[0];
+    let report = &named.push().unwrap().report()[0];
     assert_eq!((report.bytes_in, report.bytes_out), (50 * 32_000, 50 * 2 * 16));
 }
 
@@ -341,9 +341,9 @@ fn a19_what_was_coded_once_is_sent_again_as_it_was() {
     assert!(frames[1].1.bytes()[64..].ends_with(&sent[0][sent[0].len() - 30..]));
     cluster.wait(0, second).unwrap();
     let total: f32 = cluster.pull(0, table, &keys).iter().sum();
-    let sent = filters.push.as_ref().unwrap().report()[2].clone();
+    let sent = filters.push().unwrap().report()[2].clone();
     assert_eq!(total, (100 - sent.entries_dropped) as f32 * 2400.0);
-    let (held, _) = filters.push.unwrap().take_held_back::<f32>(table.id);
+    let (held, _) = filters.push().unwrap().take_held_back::<f32>(table.id);
     assert!(held.is_empty());
 }
 
@@ -370,7 +370,7 @@ fn a19_a_programs_own_filter_works_both_ways_and_an_unknown_one_is_refused() {
     let mut registry = FilterRegistry::default();
     registry.register("halve", |_| Ok(Box::new(Halve)));
     let push_chain = Chain::with_users(&chain("user:halve"), Direction::Push, 1, &registry).unwrap();
-    let own = Filters { push: Some(push_chain), ..Filters::default() };
+    let own = Filters::of(Some(push_chain), None);
     push(&mut cluster, table, &keys, vec![8.0; 8], options(&own, 1));
     assert_eq!(cluster.pull(0, table, &keys), [0.0, 4.0, 4.0, 4.0, 0.0, 4.0, 4.0, 4.0]);
     assert!(
@@ -392,7 +392,7 @@ fn a19_a_programs_own_filter_works_both_ways_and_an_unknown_one_is_refused() {
 fn a19_chains_that_do_not_fit_the_request_are_refused_before_anything_is_sent() {
     let mut cluster = Cluster::plain(1, 1);
     let table = cluster.create(&spec(StoreKind::Sparse));
-    let backwards = Filters { pull: filters("zeros", "none").push, ..Filters::default() };
+    let backwards = Filters::of(None, filters("zeros", "none").push().cloned());
     let existing = filters("none", "significant:1");
     for (filters, keys) in
         [(backwards, Keys::Range(KeyRange::one(1))), (existing, Keys::Existing(KeyRange::ALL))]
@@ -432,11 +432,11 @@ fn a19_a_running_job_of_threads_filters_both_ways() {
             assert!(sums.iter().zip(&gradient).all(|(sum, g)| *sum == 2.0 * time as f32 * g), "time {time}");
         }
         worker.finish(LIMIT).unwrap();
-        let saved = |chain: &Option<Arc<Chain>>| {
-            let report = chain.as_ref().unwrap().report();
+        let saved = |chain: Option<&Arc<Chain>>| {
+            let report = chain.unwrap().report();
             report[1].bytes_out as f64 / report[1].bytes_in as f64
         };
-        (saved(&filters.push), saved(&filters.pull))
+        (saved(filters.push()), saved(filters.pull()))
     };
     let workers = cluster.take_workers();
     let ends: Vec<(f64, f64)> = std::thread::scope(|scope| {

@@ -177,8 +177,7 @@ impl Chains {
         let picked = Picked { push: pick(&self.push, random), pull: pick(&self.pull, random) };
         let chain = |chains: &[Arc<Chain>], at: Option<usize>| at.map(|at| Arc::clone(&chains[at]));
         let (push, pull) = (chain(&self.push, picked.push), chain(&self.pull, picked.pull));
-        let named = [&push, &pull].into_iter().flatten().any(|chain| chain.spec().caches_keys());
-        (Filters { push, pull, whole_keys: !named }, picked)
+        (Filters::of(push, pull), picked)
     }
 }
 

@@ -140,7 +140,7 @@ impl Chains {
     /// What each filter did, by name, table and direction.
     fn totals(&self) -> Vec<FilterTotals> {
         let of = |table: &'static str, filters: &Filters| {
-            let directions = [("push", filters.push.clone()), ("pull", filters.pull.clone())];
+            let directions = [("push", filters.push().cloned()), ("pull", filters.pull().cloned())];
             directions.into_iter().flat_map(move |(direction, chain)| {
                 let reports = chain.map(|chain| chain.report()).unwrap_or_default();
                 reports.into_iter().map(move |report| FilterTotals {
@@ -251,11 +251,11 @@ mod tests {
     #[test]
     fn the_lossless_chains_keep_only_what_loses_nothing() {
         let chains = Chains::new(&plan("key-cache,significant:1,zeros,fixed:2,lz4"), 1).unwrap();
-        let spec = |filters: &Filters| filters.pull.as_ref().unwrap().spec().to_string();
+        let spec = |filters: &Filters| filters.pull().unwrap().spec().to_string();
         assert_eq!(spec(&chains.lossless), "zeros,lz4");
         assert!(chains.loses && !chains.partial);
         assert!(Chains::new(&plan("skip:0.5"), 1).unwrap().partial);
         assert!(!Chains::new(&plan("key-cache,lz4"), 1).unwrap().loses);
-        assert!(Chains::new(&plan("none"), 1).unwrap().lossy.whole_keys);
+        assert!(Chains::new(&plan("none"), 1).unwrap().lossy.whole_keys());
     }
 }
