@@ -1,13 +1,15 @@
 //! Nanoseconds of one worker core and one shard core, joined by plain memory on one thread: what the protocol and the table
 //! cost without any carrier. Prints a table; takes about ten seconds.
 //!
-//! `core_figures CASE...` runs some cases only: rows, short, lists, fresh, dense. What a change costs a short request is seen
+//! `core_figures CASE...` runs some cases only: rows, short, filtered, lists, fresh, dense, or one of
+//! the chains that `filtered` goes through. What a change costs a short request is seen
 //! best in instructions, which repeat: `valgrind --tool=callgrind target/release/examples/core_figures short`.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use keyrange::filter::{ChainSpec, Filters};
 use keyrange::key_list::KeyList;
 use keyrange::key_range::{KeyRange, RangeMap};
 use keyrange::session::PeerId;
@@ -20,6 +22,11 @@ use keyrange::worker::{Keys, Options, TableHandle, TaskId, WorkerConfig, WorkerC
 mod plain_wire;
 
 use plain_wire::Wire;
+
+/// Keys of a request in the filtered case.
+const FILTERED_KEYS: usize = 320;
+/// Chains of the filtered case.
+const CHAINS: [&str; 6] = ["none", "key-cache", "zeros", "fixed:2", "lz4", "key-cache,zeros,fixed:2,lz4"];
 
 struct Pair {
     worker: WorkerCore,
@@ -179,6 +186,38 @@ fn short(count: usize) {
     );
 }
 
+/// Requests of some hundred keys through a chain, each waited for; 1 row in 20 is not zero.
+fn filtered(text: &str) {
+    let spec = TableSpec { value_type: ValueType::F64, ..spec(StoreKind::Sparse) };
+    let table = TableHandle::from(&spec);
+    let mut pair = Pair::new(&spec);
+    let list = KeyList::new(random_keys(FILTERED_KEYS, 1)).expect("sorted");
+    let chain: ChainSpec = text.parse().expect("a chain");
+    let filters = Filters::new(&chain, &chain, 1).expect("a chain for both directions");
+    let gradient: Vec<f64> =
+        (0..list.len()).map(|at| if at % 20 == 0 { 1.0 / (at + 3) as f64 } else { 0.0 }).collect();
+    let (mut push_ns, mut pull_ns, repeats) = (0, 0, 10_000);
+    for _ in 0..repeats {
+        let options = || Options { filters: filters.clone(), ..Options::default() };
+        let began = Instant::now();
+        let (keys, given) = (Keys::List(list.clone()), vec![gradient.clone()]);
+        let task = pair.worker.push(table, keys, given, options(), &mut pair.up).expect("accepted");
+        black_box(pair.wait(task));
+        let turn = Instant::now();
+        let (keys, into) = (Keys::List(list.clone()), Vec::<f64>::new());
+        let task = pair.worker.pull(table, keys, into, options(), &mut pair.up).expect("accepted");
+        black_box(pair.wait(task));
+        push_ns += (turn - began).as_nanos();
+        pull_ns += turn.elapsed().as_nanos();
+    }
+    let each = |ns: u128| ns as f64 / f64::from(repeats);
+    println!(
+        "list of {FILTERED_KEYS:>8} keys through {text:<28} push {:6.0} ns  pull {:6.0} ns",
+        each(push_ns),
+        each(pull_ns)
+    );
+}
+
 fn fresh_keys() {
     let spec = spec(StoreKind::Sparse);
     let table = TableHandle::from(&spec);
@@ -252,6 +291,11 @@ fn main() {
     }
     if is_wanted("short") {
         [1, 10, 100].into_iter().for_each(short);
+    }
+    for chain in CHAINS {
+        if is_wanted("filtered") || is_wanted(chain) {
+            filtered(chain);
+        }
     }
     if is_wanted("lists") {
         lists(10_000, 200);
