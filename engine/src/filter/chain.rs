@@ -16,7 +16,7 @@ use super::streams::{StreamName, Streams};
 use super::user::{FilterRegistry, UserFilters};
 use super::wire::Parcel;
 use crate::key_range::Key;
-use crate::message::Element;
+use crate::message::{Element, PARTS_MAX};
 use crate::table::ValueType;
 
 /// The filters of one direction of one worker's requests. Make one per worker and direction (they remember what was
@@ -25,12 +25,40 @@ pub struct Chain {
     spec: ChainSpec,
     /// The spec as it is written, for requests.
     text: Arc<str>,
+    traits: Traits,
     direction: Direction,
     seed: u64,
     counters: Vec<Counter>,
     /// Filters of the program's own that work on one type of values only.
     value_types: Vec<(String, ValueType)>,
     state: Mutex<State>,
+}
+
+/// What is asked of the spec with each request.
+pub(super) struct Traits {
+    /// Filters drop or change rows, or code values.
+    pub codes: bool,
+    /// The filter that packs.
+    pub packer: Option<usize>,
+    /// Coding the same request again would give something else.
+    remembers: bool,
+    /// Pulls form streams: `significant` is among the filters.
+    has_streams: bool,
+}
+
+impl Traits {
+    fn of(spec: &ChainSpec) -> Traits {
+        let remembers = |filter: &FilterSpec| {
+            use FilterSpec::{Bloom, Frequency, Significant, User};
+            matches!(filter, Significant { .. } | Frequency { .. } | Bloom { .. } | User { .. })
+        };
+        Traits {
+            codes: spec.of(Stage::Rows).chain(spec.of(Stage::Codes)).next().is_some(),
+            packer: spec.filters.iter().rposition(|filter| *filter == FilterSpec::Lz4),
+            remembers: spec.of(Stage::Rows).any(remembers),
+            has_streams: spec.threshold().is_some(),
+        }
+    }
 }
 
 /// What filters remember between requests.
@@ -100,6 +128,7 @@ impl Chain {
         let state = State { residuals, count_min, bloom, streams, users, sampler: Sampler::default() };
         Ok(Arc::new(Chain {
             spec: spec.clone(),
+            traits: Traits::of(spec),
             text: spec.to_string().into(),
             direction,
             seed,
@@ -128,31 +157,31 @@ impl Chain {
         rows: usize,
         keys: &[u8],
     ) -> Option<Parcel> {
-        let Some(packer) = self.counter(|filter| *filter == FilterSpec::Lz4) else {
-            return coded.map(|coded| Parcel::new(coded, keys, None));
+        let Some(packer) = self.traits.packer.and_then(|at| self.counters.get(at)) else {
+            return coded.map(|coded| Parcel::coded(coded, keys));
         };
         let start = Instant::now();
+        let mut pieces: [&[u8]; PARTS_MAX + 1] = [&[]; PARTS_MAX + 1];
+        let mut count = 0;
+        let arrays = arrays.iter().map(|array| bytemuck::cast_slice(array)).filter(|_| coded.is_none());
+        let bodies = coded.iter().map(|coded| coded.body.as_slice()).chain(arrays);
+        for piece in [keys].into_iter().chain(bodies).filter(|piece| !piece.is_empty()) {
+            pieces[count] = piece;
+            count += 1;
+        }
+        let pieces = &pieces[..count];
+        let plain_bytes = pieces.iter().map(|piece| piece.len()).sum();
+        let longest = pieces.iter().copied().max_by_key(|piece| piece.len()).unwrap_or(&[]);
         let mut state = self.state();
-        let is_sampled = coded.is_none();
-        let coded = match coded {
-            Some(coded) => coded,
-            None => {
-                // Nothing is copied before a sample promises that it pays.
-                let first: &[u8] = arrays.first().map_or(&[], |array| bytemuck::cast_slice(array));
-                if !state.sampler.is_promising(first) {
-                    let bytes = keys.len() + arrays.iter().map(|array| size_of_val(*array)).sum::<usize>();
-                    packer.add(bytes, bytes, 0);
-                    packer.time(start);
-                    return None;
-                }
-                Coded::plain(rows, arrays)
-            }
-        };
-        let plain_bytes = keys.len() + coded.body.len();
-        let parcel = Parcel::new(coded, keys, Some((&mut state.sampler, is_sampled)));
-        packer.add(plain_bytes, parcel.rest_bytes(keys), 0);
+        let block = if state.sampler.is_promising(longest) { state.sampler.pack(pieces) } else { None };
+        let packed_bytes = block.as_ref().map_or(plain_bytes, Vec::len);
+        packer.add(plain_bytes, packed_bytes, 0);
         packer.time(start);
-        Some(parcel)
+        match (block, coded) {
+            (Some(block), Some(coded)) => Some(Parcel::packed(block, coded, keys)),
+            (Some(block), None) => Some(Parcel::packed_plain(block, rows, plain_bytes)),
+            (None, coded) => coded.map(|coded| Parcel::coded(coded, keys)),
+        }
     }
 
     /// Whether its filters can work on values of the type with this code in messages.
@@ -235,22 +264,23 @@ impl Chain {
     }
 
     /// Whether values pass through it at all, or only keys.
+    #[inline]
     pub(crate) fn touches_values(&self) -> bool {
-        self.spec.filters.iter().any(|filter| filter.stage().is_some())
+        self.traits.codes || self.traits.packer.is_some()
     }
 
     /// Whether coding the same request again would give something else.
     pub(crate) fn remembers(&self) -> bool {
-        let remembers = |filter: &FilterSpec| {
-            matches!(
-                filter,
-                FilterSpec::Significant { .. }
-                    | FilterSpec::Frequency { .. }
-                    | FilterSpec::Bloom { .. }
-                    | FilterSpec::User { .. }
-            )
-        };
-        self.spec.of(Stage::Rows).any(remembers)
+        self.traits.remembers
+    }
+
+    /// Whether its pulls form streams: `significant` is among the filters.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.traits.has_streams
+    }
+
+    pub(super) fn traits(&self) -> &Traits {
+        &self.traits
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

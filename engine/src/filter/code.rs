@@ -130,12 +130,18 @@ pub(crate) struct Coded {
 }
 
 impl Coded {
-    /// Of a request without values, or with values as they are.
-    pub fn plain<V: Element>(rows: usize, arrays: &[&[V]]) -> Coded {
-        let mut body = Vec::with_capacity(arrays.iter().map(|array| size_of_val(*array)).sum());
-        arrays.iter().for_each(|array| body.extend_from_slice(bytemuck::cast_slice(array)));
+    /// Of `rows` rows of values as they are, which are not in its body.
+    pub fn plain(rows: usize) -> Coded {
         let (code, rows) = (Code::Raw, rows as u32);
-        Coded { code, has_bitmap: false, is_delta: false, is_partial: false, rows, number: 0, body }
+        Coded {
+            code,
+            has_bitmap: false,
+            is_delta: false,
+            is_partial: false,
+            rows,
+            number: 0,
+            body: Vec::new(),
+        }
     }
 }
 
@@ -145,6 +151,9 @@ impl Chain {
     /// # Errors
     /// What a filter of the program's own says against it.
     pub(crate) fn code<V: Element>(&self, out: &Outgoing<'_, V>) -> Result<Option<Coded>, FilterSpecError> {
+        if !self.traits().codes {
+            return Ok(None);
+        }
         let mut state = self.state();
         let mut work = self.run_rows(out, &mut state)?;
         if work.count() == work.rows && !work.is_delta {

@@ -96,4 +96,4 @@ pub(crate) use code::Coded;
 pub(crate) use rows::{Outgoing, RowKeys};
 pub(crate) use streams::StreamName;
 pub(crate) use undo::{Context, Scratch, undo};
-pub(crate) use wire::{FILTER_BYTES_MAX, Parcel, TEXT_BYTES_MAX, Wish, plain_bytes_max};
+pub(crate) use wire::{FILTER_BYTES_MAX, Parcel, TEXT_BYTES_MAX, Wish, chain_text, plain_bytes_max};

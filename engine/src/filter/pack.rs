@@ -27,11 +27,21 @@ pub(crate) struct Sampler {
 struct Packer {
     table: Option<CompressTable>,
     block: Vec<u8>,
+    /// Pieces put together.
+    plain: Vec<u8>,
 }
 
 impl Packer {
-    /// The LZ4 block of `plain`.
-    fn pack(&mut self, plain: &[u8]) -> &[u8] {
+    /// The LZ4 block of the pieces one after the other.
+    fn pack(&mut self, pieces: &[&[u8]]) -> &[u8] {
+        let plain = match pieces {
+            [plain] => plain,
+            pieces => {
+                self.plain.clear();
+                pieces.iter().for_each(|piece| self.plain.extend_from_slice(piece));
+                self.plain.as_slice()
+            }
+        };
         let room = get_maximum_output_size(plain.len());
         if self.block.len() < room {
             self.block.resize(room, 0);
@@ -65,10 +75,11 @@ impl Sampler {
         promising
     }
 
-    /// The LZ4 block of `plain`, which [`Sampler::is_promising`]; `None` if it does not pay.
-    pub fn pack(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
-        let packed = self.packer.pack(plain);
-        if !pays(packed.len(), plain.len()) {
+    /// The LZ4 block of the pieces one after the other, of which the longest [`Sampler::is_promising`]; `None` if it does
+    /// not pay.
+    pub fn pack(&mut self, pieces: &[&[u8]]) -> Option<Vec<u8>> {
+        let packed = self.packer.pack(pieces);
+        if !pays(packed.len(), pieces.iter().map(|piece| piece.len()).sum()) {
             self.refuse();
             return None;
         }
@@ -87,7 +98,7 @@ impl Sampler {
             return true;
         }
         let stride = (plain.len() - SAMPLE_BYTES) / (SAMPLES - 1);
-        let packed = |at: usize| self.packer.pack(&plain[at * stride..][..SAMPLE_BYTES]).len();
+        let packed = |at: usize| self.packer.pack(&[&plain[at * stride..][..SAMPLE_BYTES]]).len();
         let total: usize = (0..SAMPLES).map(packed).sum();
         pays(total, SAMPLES * SAMPLE_BYTES)
     }
@@ -124,7 +135,7 @@ mod tests {
         let text: Vec<u8> = (0..100_000u32).map(|at| (at / 100 % 7) as u8).collect();
         let at = (0..=UNSAMPLED_MAX).position(|_| sampler.is_promising(&text));
         assert!(at.is_some());
-        let packed = sampler.pack(&text).expect("it pays");
+        let packed = sampler.pack(&[&text[..10], &text[10..]]).expect("it pays");
         assert!(packed.len() < 10_000, "{}", packed.len());
         let mut plain = vec![0; text.len()];
         unpack(&packed, &mut plain).unwrap();

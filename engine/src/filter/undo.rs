@@ -122,18 +122,26 @@ fn undo_typed<V: Element>(
     let descriptor = Descriptor::read(body)?;
     let coded = Coding::check::<V>(&header, &descriptor, frame.key_bytes(), context)?;
     let rest = &body[DESCRIPTOR_BYTES..];
-    let plain = if descriptor.flags & PACKED == 0 {
-        rest
+    let Scratch { frame: undone, plain } = scratch;
+    undone.resize(coded.layout.frame_bytes);
+    if descriptor.flags & PACKED == 0 {
+        if rest.len() != coded.plain_bytes {
+            let (expected, got) = (coded.plain_bytes, rest.len());
+            return Err(FilterError::Length { what: "keys and values", expected, got });
+        }
+        coded.write::<V>(&header, rest, context, &descriptor, undone)?;
+    } else if coded.is_one_array() {
+        let place = body_part(&mut undone.bytes_mut()[WORD_BYTES..], coded.layout.array(0));
+        unpack(rest, place).map_err(FilterError::Block)?;
     } else {
-        scratch.plain.resize(coded.plain_bytes, 0);
-        unpack(rest, &mut scratch.plain).map_err(FilterError::Block)?;
-        scratch.plain.as_slice()
-    };
-    if plain.len() != coded.plain_bytes {
-        let (expected, got) = (coded.plain_bytes, plain.len());
-        return Err(FilterError::Length { what: "keys and values", expected, got });
+        if plain.len() < coded.plain_bytes {
+            plain.resize(coded.plain_bytes, 0);
+        }
+        let plain = &mut plain[..coded.plain_bytes];
+        unpack(rest, plain).map_err(FilterError::Block)?;
+        coded.write::<V>(&header, plain, context, &descriptor, undone)?;
     }
-    coded.write::<V>(&header, plain, context, &descriptor, &mut scratch.frame)?;
+    finish(&header, undone);
     if let Some((chain, name)) = context.pull {
         chain.note_answer::<V>(name, &descriptor, &coded, rest.len(), &scratch.frame, start);
     }
@@ -194,7 +202,13 @@ impl Coding {
         Ok(Coding { code, layout, plain_bytes, bitmap_bytes, code_bytes, values })
     }
 
-    /// Writes the frame as it was.
+    /// Whether what was packed is one array of values and nothing else.
+    fn is_one_array(&self) -> bool {
+        let Layout { key_bytes, parts, .. } = self.layout;
+        self.code == Code::Raw && self.bitmap_bytes == 0 && key_bytes == 0 && parts == 1
+    }
+
+    /// Writes keys and values as they were.
     fn write<V: Element>(
         &self,
         header: &Header,
@@ -206,7 +220,6 @@ impl Coding {
         let (keys, rest) = plain.split_at(self.layout.key_bytes);
         let (bitmap, codes) = rest.split_at(self.bitmap_bytes);
         let bitmap = self.bitmap(bitmap, header.key_count, descriptor.rows)?;
-        frame.resize(self.layout.frame_bytes);
         let body = &mut frame.bytes_mut()[WORD_BYTES..];
         body_part(body, HEADER_BYTES..HEADER_BYTES + keys.len()).copy_from_slice(keys);
         for part in 0..self.layout.parts {
@@ -227,10 +240,6 @@ impl Coding {
             self.code.decode(codes, &mut packed);
             presence::expand(&packed, context.width, bitmap, values);
         }
-        let tag = compose_header(body, &Header { tag: 0, ..*header });
-        let bytes = frame.bytes_mut();
-        bytes[..4].copy_from_slice(&(self.layout.frame_bytes as u32).to_le_bytes());
-        bytes[4..WORD_BYTES].copy_from_slice(&tag.to_le_bytes());
         Ok(())
     }
 
@@ -248,6 +257,15 @@ impl Coding {
         }
         Ok(Some(bitmap))
     }
+}
+
+/// Writes the header and the carrier's word.
+fn finish(header: &Header, frame: &mut Buffer) {
+    let bytes = frame.bytes_mut();
+    let tag = compose_header(&mut bytes[WORD_BYTES..], &Header { tag: 0, ..*header });
+    let frame_bytes = bytes.len() as u32;
+    bytes[..4].copy_from_slice(&frame_bytes.to_le_bytes());
+    bytes[4..WORD_BYTES].copy_from_slice(&tag.to_le_bytes());
 }
 
 /// Fills in the values of the answer that this one follows.

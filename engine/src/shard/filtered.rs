@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::core::ShardCore;
 use super::key_cache::{KeysRef, Located};
-use super::replies::{Sender, write_rows};
+use super::replies::write_rows;
 use super::requests::{Refusal, Stop};
 use super::tables::TableSlot;
 use crate::filter::{
     Chain, ChainSpec, Context, FilterError, FilterRegistry, FilterSpecError, Outgoing, RowKeys, Scratch,
-    TEXT_BYTES_MAX, Wish, plain_bytes_max, undo,
+    TEXT_BYTES_MAX, Wish, chain_text, plain_bytes_max, undo,
 };
 use crate::key_range::Key;
-use crate::message::{Element, Flags, Frame, Header, Kind, RefusalCode, compose_bytes};
+use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, RefusalCode, compose_bytes};
 use crate::session::{Outbox, OutboxError, PeerId, Verdict};
 use crate::shard::buffers::Buffer;
 use crate::table::{TableSpec, ValueType};
@@ -41,6 +41,27 @@ struct Asked {
     answers: u32,
 }
 
+/// An answer as it would leave without filters.
+pub(super) struct Plain<'a> {
+    pub header: Header,
+    pub slot: &'a TableSlot,
+    pub located: &'a Located,
+    /// The keys that go with the values.
+    pub keys: &'a [Key],
+}
+
+/// Why an answer did not leave, and the answer if it was coded.
+pub(super) struct Unsent {
+    pub error: OutboxError,
+    pub ready: Option<Box<Ready>>,
+}
+
+impl From<OutboxError> for Unsent {
+    fn from(error: OutboxError) -> Unsent {
+        Unsent { error, ready: None }
+    }
+}
+
 /// An answer that was coded and found no room: coded again it would be another, where filters remember.
 pub(super) struct Ready {
     pub header: Header,
@@ -57,6 +78,11 @@ impl Ready {
         text.truncate(TEXT_BYTES_MAX);
         Ready { header, bytes: text }
     }
+
+    pub fn send(&self, peer: PeerId, out: &mut dyn Outbox) -> Result<(), OutboxError> {
+        let frame_bytes = HEADER_BYTES + self.bytes.len();
+        out.send(peer, frame_bytes, &mut |body| compose_bytes(body, &self.header, &self.bytes))
+    }
 }
 
 impl ReplyFilters {
@@ -66,7 +92,7 @@ impl ReplyFilters {
     fn wish(
         &mut self,
         sequence: u64,
-        mut wish: Wish,
+        (mut wish, text): (Wish, &[u8]),
         value_type: ValueType,
         is_repeated: bool,
         window: u64,
@@ -79,11 +105,11 @@ impl ReplyFilters {
             }
             wish.number = 0;
         }
-        let known = self.chains.iter().find(|chain| *chain.text() == wish.chain);
+        let known = self.chains.iter().find(|chain| chain.text().as_bytes() == text);
         let chain = match known {
             Some(chain) => Arc::clone(chain),
             None => {
-                let spec: ChainSpec = wish.chain.parse()?;
+                let spec: ChainSpec = chain_text(text)?.parse()?;
                 let chain = Chain::for_answers(&spec, wish.seed, users)?;
                 if self.chains.len() == CHAINS_MAX {
                     self.chains.remove(0);
@@ -106,49 +132,47 @@ impl ReplyFilters {
         if is_coded { plain_bytes_max(frame_bytes_max) } else { frame_bytes_max }
     }
 
-    /// Codes an answer, if that was wished; `None` leaves it as it is.
+    /// Codes an answer, if that was wished, and sends it; `None` leaves it as it is.
     #[inline]
-    pub fn code(
+    pub fn send(
         &mut self,
-        header: &Header,
-        slot: &TableSlot,
-        located: &Located,
-        keys: &[Key],
-    ) -> Option<Ready> {
-        if self.wishes.is_empty() { None } else { self.code_wished(header, slot, located, keys) }
+        answer: &Plain<'_>,
+        peer: PeerId,
+        out: &mut dyn Outbox,
+    ) -> Option<Result<(), Unsent>> {
+        if self.wishes.is_empty() { None } else { self.send_wished(answer, peer, out) }
     }
 
-    fn code_wished(
+    fn send_wished(
         &mut self,
-        header: &Header,
-        slot: &TableSlot,
-        located: &Located,
-        keys: &[Key],
-    ) -> Option<Ready> {
+        answer: &Plain<'_>,
+        peer: PeerId,
+        out: &mut dyn Outbox,
+    ) -> Option<Result<(), Unsent>> {
+        let Plain { header, slot, .. } = answer;
         let mut asked = self.wishes.remove(&header.sequence)?;
-        let ready = match slot.spec.value_type {
-            ValueType::F32 => self.code_as::<f32>(header, slot, located, keys, &asked),
-            ValueType::F64 => self.code_as::<f64>(header, slot, located, keys, &asked),
+        let sent = match slot.spec.value_type {
+            ValueType::F32 => self.send_as::<f32>(answer, &asked, peer, out),
+            ValueType::F64 => self.send_as::<f64>(answer, &asked, peer, out),
         };
         asked.answers -= 1;
         if asked.answers > 0 {
             asked.wish.number = 0;
             self.wishes.insert(header.sequence, asked);
         }
-        ready
+        sent
     }
 
-    fn code_as<V: Element>(
+    fn send_as<V: Element>(
         &mut self,
-        header: &Header,
-        slot: &TableSlot,
-        located: &Located,
-        keys: &[Key],
+        &Plain { ref header, slot, located, keys }: &Plain<'_>,
         Asked { wish, chain, .. }: &Asked,
-    ) -> Option<Ready> {
+        peer: PeerId,
+        out: &mut dyn Outbox,
+    ) -> Option<Result<(), Unsent>> {
         self.rows.resize(located.at.len() * slot.row_bytes());
         write_rows(&slot.table, located, self.rows.bytes_mut());
-        let values: &[V] = bytemuck::cast_slice(self.rows.bytes());
+        let rows: &[V] = bytemuck::cast_slice(self.rows.bytes());
         let row_keys = match &located.keys {
             _ if !keys.is_empty() => RowKeys::List(keys),
             KeysRef::Range(range) => RowKeys::From(range.first()),
@@ -156,23 +180,32 @@ impl ReplyFilters {
             KeysRef::Settled => RowKeys::Unknown,
         };
         let stream = (wish.number > 0).then_some(((0, header.table, wish.stream), wish.number, wish.whole));
-        let out = Outgoing {
+        let values = Outgoing {
             table: header.table,
             time: header.time,
             width: slot.spec.width as usize,
             keys: row_keys,
-            arrays: &[values],
+            arrays: &[rows],
             seed: chain.request_seed(wish.seed, header.sender, header.sequence),
             stream,
         };
         let key_bytes: &[u8] = bytemuck::cast_slice(keys);
-        let parcel = match chain.parcel(&out, key_bytes) {
+        let parcel = match chain.parcel(&values, key_bytes) {
             Ok(parcel) => parcel?,
-            Err(error) => return Some(Ready::refused(header, &error)),
+            Err(error) => {
+                let ready = Ready::refused(header, &error);
+                return Some(
+                    ready.send(peer, out).map_err(|error| Unsent { error, ready: Some(Box::new(ready)) }),
+                );
+            }
         };
-        let mut bytes = vec![0; parcel.bytes(key_bytes)];
-        parcel.write(key_bytes, &mut bytes);
-        Some(Ready { header: Header { flags: header.flags | Flags::FILTERED, ..*header }, bytes })
+        let header = Header { flags: header.flags | Flags::FILTERED, ..*header };
+        let sent = parcel.send(out, peer, &header, key_bytes, &[]);
+        Some(sent.map(drop).map_err(|error| {
+            let mut bytes = vec![0; parcel.bytes(key_bytes)];
+            parcel.write(key_bytes, &mut bytes);
+            Unsent { error, ready: Some(Box::new(Ready { header, bytes })) }
+        }))
     }
 }
 
@@ -186,14 +219,6 @@ impl Refusal {
              drop rows, or to a table whose function adds"
         );
         Refusal::new(RefusalCode::Filter, text)
-    }
-}
-
-impl Sender<'_> {
-    /// Sends a coded answer.
-    pub fn send_ready(&mut self, ready: &Ready, out: &mut dyn Outbox) -> Result<(), OutboxError> {
-        let frame_bytes = crate::message::HEADER_BYTES + ready.bytes.len();
-        out.send(self.peer, frame_bytes, &mut |body| compose_bytes(body, &ready.header, &ready.bytes))
     }
 }
 

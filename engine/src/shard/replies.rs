@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use keyrange_transport::link::WORD_BYTES;
 
 use super::core::ShardConfig;
-use super::filtered::{Ready, ReplyFilters};
+use super::filtered::{Plain, Ready, ReplyFilters, Unsent};
 use super::key_cache::{KeysRef, Located};
 use super::requests::Refusal;
 use super::tables::TableSlot;
@@ -189,10 +189,9 @@ impl Sender<'_> {
                 };
                 slot.note_pulled(self.peer, header, located);
                 match slot.refresh(located, false) {
-                    Ok(()) => match self.send_values(header, slot, located, out)? {
-                        None => Ok(()),
-                        Some(ready) => self.send_or_keep(ready, reply, out),
-                    },
+                    Ok(()) => {
+                        self.send_values(header, slot, located, out).map_err(|unsent| keep(unsent, reply))
+                    }
                     Err(refusal) => self.send_refusal(header.sequence, &refusal, out),
                 }
             }
@@ -200,25 +199,12 @@ impl Sender<'_> {
                 Some(slot) => self.send_rows(slot, out),
                 None => Ok(()),
             },
-            Reply::Ready(ready) => self.send_ready(ready, out),
+            Reply::Ready(ready) => ready.send(self.peer, out),
             Reply::Existing { header } => match slot_of(tables, header.table) {
-                Some(slot) => match self.send_existing(header, slot, out)? {
-                    None => Ok(()),
-                    Some(ready) => self.send_or_keep(ready, reply, out),
-                },
+                Some(slot) => self.send_existing(header, slot, out).map_err(|unsent| keep(unsent, reply)),
                 None => self.send_refusal(header.sequence, &Refusal::no_table(header.table), out),
             },
         }
-    }
-
-    /// Sends a coded answer, or keeps it as it is until there is room.
-    fn send_or_keep(
-        &mut self,
-        ready: Ready,
-        reply: &mut Reply,
-        out: &mut dyn Outbox,
-    ) -> Result<(), OutboxError> {
-        self.send_ready(&ready, out).inspect_err(|_| *reply = Reply::Ready(Box::new(ready)))
     }
 
     fn send_bytes(&self, header: &Header, bytes: &[u8], out: &mut dyn Outbox) -> Result<(), OutboxError> {
@@ -242,7 +228,7 @@ impl Sender<'_> {
         slot: &TableSlot,
         located: &Located,
         out: &mut dyn Outbox,
-    ) -> Result<Option<Ready>, OutboxError> {
+    ) -> Result<(), Unsent> {
         let count = located.at.len();
         let mut header = self.values_header(request, slot, count);
         if let KeysRef::Range(range) = located.keys {
@@ -251,16 +237,16 @@ impl Sender<'_> {
         let layout = Layout::new(0, count * slot.row_bytes(), 1);
         if layout.frame_bytes > self.config.frame_bytes_max {
             let refusal = Refusal::too_large(layout.frame_bytes, self.config.frame_bytes_max);
-            return self.send_refusal(request.sequence, &refusal, out).map(|()| None);
+            return Ok(self.send_refusal(request.sequence, &refusal, out)?);
         }
-        if let Some(ready) = self.filters.code(&header, slot, located, &[]) {
-            return Ok(Some(ready));
+        if let Some(sent) = self.filters.send(&Plain { header, slot, located, keys: &[] }, self.peer, out) {
+            return sent;
         }
         let sent = out.send(self.peer, layout.frame_bytes, &mut |body| {
             write_rows(&slot.table, located, body_part(body, layout.array(0)));
             compose_header(body, &header)
         });
-        sent.map(|()| None)
+        Ok(sent?)
     }
 
     fn values_header(&self, request: &Header, slot: &TableSlot, count: usize) -> Header {
@@ -281,7 +267,7 @@ impl Sender<'_> {
         request: &Header,
         slot: &mut TableSlot,
         out: &mut dyn Outbox,
-    ) -> Result<Option<Ready>, OutboxError> {
+    ) -> Result<(), Unsent> {
         let frame_bytes_max = self.filters.plain_bytes_max(request.sequence, self.config.frame_bytes_max);
         let limit = Layout::keys_max(frame_bytes_max, 1, slot.row_bytes());
         let is_early = request.flags & Flags::EARLY != 0;
@@ -299,8 +285,9 @@ impl Sender<'_> {
         }
         let layout = Layout::new(size_of_val::<[Key]>(&keys), keys.len() * slot.row_bytes(), 1);
         let located = Located { keys: KeysRef::Settled, at: at.into() };
-        if !is_early && let Some(ready) = self.filters.code(&header, slot, &located, &keys) {
-            return Ok(Some(ready));
+        let plain = Plain { header, slot, located: &located, keys: &keys };
+        if !is_early && let Some(sent) = self.filters.send(&plain, self.peer, out) {
+            return sent;
         }
         let table = slot.sent_early(self.peer).filter(|_| is_early).unwrap_or(&slot.table);
         let sent = out.send(self.peer, layout.frame_bytes, &mut |body| {
@@ -309,8 +296,16 @@ impl Sender<'_> {
             write_rows(table, &located, body_part(body, layout.array(0)));
             compose_header(body, &header)
         });
-        sent.map(|()| None)
+        Ok(sent?)
     }
+}
+
+/// Keeps an answer that was coded, as it is, until there is room.
+fn keep(Unsent { error, ready }: Unsent, reply: &mut Reply) -> OutboxError {
+    if let Some(ready) = ready {
+        *reply = Reply::Ready(ready);
+    }
+    error
 }
 
 /// Reads rows straight into a frame.

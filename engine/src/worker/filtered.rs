@@ -11,11 +11,9 @@ use crate::filter::{
     Chain, Context, Direction, FilterError, FilterSpecError, Outgoing, Parcel, RowKeys, Scratch, StreamName,
     TEXT_BYTES_MAX, Wish, undo,
 };
-use crate::message::{Element, Flags, Frame, HEADER_BYTES, Header, Kind, PARTS_MAX, compose_header};
+use crate::message::{Element, Flags, Frame, Header, Kind, PARTS_MAX};
 use crate::session::{Outbox, OutboxError, PeerId};
 use crate::table::Aggregation;
-
-use keyrange_transport::link::WORD_BYTES;
 
 impl Body {
     /// The chain that the pushed values go through, if it does anything to them.
@@ -77,7 +75,7 @@ impl Body {
             return wrong(error.to_string());
         }
         let existing = matches!(self.what, What::Keys(Keys::Existing(_)));
-        match self.pull_chain().filter(|chain| existing && chain.spec().threshold().is_some()) {
+        match self.pull_chain().filter(|chain| existing && chain.has_streams()) {
             Some(_) => wrong(
                 "significant needs the same keys in each pull; existing keys may be others each time: \
                  use a key list or a range"
@@ -121,31 +119,10 @@ fn stream_name(body: &Body, piece: &Piece) -> Option<StreamName> {
 /// What the answer to this piece is to go through, and the stream that it is part of.
 fn wish_of(body: &Body, piece: &Piece) -> Option<(Wish, Option<StreamName>)> {
     let chain = body.pull_chain()?;
-    let name = stream_name(body, piece).filter(|_| chain.spec().threshold().is_some());
+    let name = stream_name(body, piece).filter(|_| chain.has_streams());
     let (number, whole) = name.map_or((0, false), |name| chain.next_pull(name));
     let stream = name.map_or(0, |(_, _, keys)| keys);
-    Some((Wish { seed: chain.seed(), stream, number, whole, chain: Arc::clone(chain.text()) }, name))
-}
-
-/// Sends a request whose body is `parcel`. Says how many bytes went, and how many of them were keys.
-fn send_parcel(
-    out: &mut dyn Outbox,
-    peer: PeerId,
-    mut header: Header,
-    parcel: &Parcel,
-    keys: &[u8],
-    wish: &[u8],
-) -> Result<(usize, usize), OutboxError> {
-    header.flags |= Flags::FILTERED | if wish.is_empty() { 0 } else { Flags::WISH };
-    let parcel_bytes = parcel.bytes(keys);
-    let frame_bytes = HEADER_BYTES + parcel_bytes + wish.len();
-    out.send(peer, frame_bytes, &mut |frame| {
-        let (body, tail) = frame[HEADER_BYTES - WORD_BYTES..].split_at_mut(parcel_bytes);
-        parcel.write(keys, body);
-        tail.copy_from_slice(wish);
-        compose_header(frame, &header)
-    })?;
-    Ok((frame_bytes, keys.len()))
+    Some((Wish { seed: chain.seed(), stream, number, whole }, name))
 }
 
 impl WorkerCore {
@@ -249,11 +226,17 @@ impl WorkerCore {
                 return Ok(None);
             }
         };
-        let wish_bytes = wish.as_ref().map_or_else(Vec::new, |(wish, _)| wish.to_bytes());
+        let wish_bytes = match (&wish, body.pull_chain()) {
+            (Some((wish, _)), Some(chain)) => wish.to_bytes(chain.text()),
+            _ => Vec::new(),
+        };
         let sent = match &parcel {
             Some(parcel) => {
-                header.flags |= if cached.is_some() { Flags::KEYS_CACHED } else { 0 };
-                send_parcel(out, peer, header, parcel, key_bytes, &wish_bytes)
+                header.flags |= Flags::FILTERED
+                    | if cached.is_some() { Flags::KEYS_CACHED } else { 0 }
+                    | if wish_bytes.is_empty() { 0 } else { Flags::WISH };
+                let sent = parcel.send(out, peer, &header, key_bytes, &wish_bytes);
+                sent.map(|frame_bytes| (frame_bytes, key_bytes.len()))
             }
             None => send_keys(out, peer, header, body, piece, cached, &wish_bytes)
                 .map(|layout| (layout.frame_bytes + wish_bytes.len(), layout.key_bytes)),
@@ -265,10 +248,10 @@ impl WorkerCore {
             chain.asked(name, number);
         }
         let remembers = body.push_chain().is_some_and(|chain| sent.is_err() || chain.remembers());
-        if let Some(parcel) = parcel.filter(|_| remembers)
+        if let Some(coded) = parcel.filter(|_| remembers).and_then(Parcel::into_coded)
             && let Some(body) = self.tasks.get_mut(id).and_then(|task| task.body.as_mut())
         {
-            body.coded.push((index, parcel.into_coded()));
+            body.coded.push((index, coded));
         }
         sent.map(Some)
     }

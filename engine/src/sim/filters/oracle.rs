@@ -152,7 +152,7 @@ impl Oracle {
         let width = if header.table == LOSSY { self.chains.width } else { 1 };
         let mut scratch = std::mem::take(&mut self.scratch);
         if let Some(wish) = frame.wish() {
-            let wish = Wish::read(wish).map_err(|error| error.to_string())?;
+            let (wish, _) = Wish::read(wish).map_err(|error| error.to_string())?;
             self.seen.restarts += u64::from(wish.whole && wish.number > 1);
         }
         let mut plain = frame;
