@@ -238,15 +238,9 @@ pub unsafe fn text<'a>(what: &str, text: *const std::ffi::c_char) -> Result<&'a 
     bytes.to_str().map_err(|_| Fault::invalid(format!("{what}: expected UTF-8, got {bytes:?}")))
 }
 
-/// The `len` values at `data`.
-///
-/// # Safety
-/// `data` is NULL, or points to `len` values that stay as they are for as long as the result is used.
-pub unsafe fn slice<'a, T>(what: &str, data: *const T, len: usize) -> Result<&'a [T], Fault> {
-    if len == 0 {
-        return Ok(&[]);
-    }
-    if data.is_null() || !data.is_aligned() {
+/// Whether `len` values can lie at `data`; nothing is read.
+pub fn check_array<T>(what: &str, data: *const T, len: usize) -> Result<(), Fault> {
+    if len > 0 && (data.is_null() || !data.is_aligned()) {
         let expected = align_of::<T>();
         return Err(Fault::invalid(format!(
             "{what}: expected {len} values at a multiple of {expected}, got {data:p}"
@@ -255,6 +249,18 @@ pub unsafe fn slice<'a, T>(what: &str, data: *const T, len: usize) -> Result<&'a
     if len > isize::MAX as usize / size_of::<T>().max(1) {
         return Err(Fault::invalid(format!("{what}: {len} values do not fit into memory")));
     }
+    Ok(())
+}
+
+/// The `len` values at `data`.
+///
+/// # Safety
+/// `data` is NULL, or points to `len` values that stay as they are for as long as the result is used.
+pub unsafe fn slice<'a, T>(what: &str, data: *const T, len: usize) -> Result<&'a [T], Fault> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    check_array(what, data, len)?;
     // SAFETY: not NULL, aligned, not longer than memory; the rest is the caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(data, len) })
 }

@@ -7,7 +7,7 @@ use engine::message::Element;
 use engine::worker::{Borrowed, BorrowedMut, Keys, Options, Part, PushArray, Target, TaskId};
 
 use crate::chain::{filters, kr_chain};
-use crate::handle::{place, sized, slice, text};
+use crate::handle::{check_array, place, sized, slice, text};
 use crate::keys::kr_select;
 use crate::memory::Blocks;
 use crate::status::{Fault, guard, kr_status, no_way_but_return};
@@ -172,9 +172,9 @@ unsafe fn arrays<V: Element>(
 /// # Safety
 /// `into` points to room for `values` values of type `V`, ours until the task has ended.
 unsafe fn room<V: Element>(into: *mut c_void, values: usize) -> Result<BorrowedMut<V>, Fault> {
-    // SAFETY: the caller's promise; only checks, the result is not used.
-    unsafe { slice("the array to pull into", into.cast_const().cast::<V>(), values)? };
-    // SAFETY: the same promise.
+    // What is there may be anything yet: it is not read.
+    check_array("the array to pull into", into.cast_const().cast::<V>(), values)?;
+    // SAFETY: the caller's promise.
     Ok(unsafe { BorrowedMut::new(into.cast::<V>(), values) })
 }
 
