@@ -132,18 +132,15 @@ impl ReplyFilters {
         if is_coded { plain_bytes_max(frame_bytes_max) } else { frame_bytes_max }
     }
 
-    /// Codes an answer, if that was wished, and sends it; `None` leaves it as it is.
+    /// Whether any answer may have to be coded.
     #[inline]
-    pub fn send(
-        &mut self,
-        answer: &Plain<'_>,
-        peer: PeerId,
-        out: &mut dyn Outbox,
-    ) -> Option<Result<(), Unsent>> {
-        if self.wishes.is_empty() { None } else { self.send_wished(answer, peer, out) }
+    pub fn are_wished(&self) -> bool {
+        !self.wishes.is_empty()
     }
 
-    fn send_wished(
+    /// Codes an answer, if that was wished, and sends it; `None` leaves it as it is.
+    #[inline(never)] // so that plain answers do not carry its weight
+    pub fn send(
         &mut self,
         answer: &Plain<'_>,
         peer: PeerId,

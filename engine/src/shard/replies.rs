@@ -239,7 +239,9 @@ impl Sender<'_> {
             let refusal = Refusal::too_large(layout.frame_bytes, self.config.frame_bytes_max);
             return Ok(self.send_refusal(request.sequence, &refusal, out)?);
         }
-        if let Some(sent) = self.filters.send(&Plain { header, slot, located, keys: &[] }, self.peer, out) {
+        if self.filters.are_wished()
+            && let Some(sent) = self.filters.send(&Plain { header, slot, located, keys: &[] }, self.peer, out)
+        {
             return sent;
         }
         let sent = out.send(self.peer, layout.frame_bytes, &mut |body| {
@@ -286,7 +288,10 @@ impl Sender<'_> {
         let layout = Layout::new(size_of_val::<[Key]>(&keys), keys.len() * slot.row_bytes(), 1);
         let located = Located { keys: KeysRef::Settled, at: at.into() };
         let plain = Plain { header, slot, located: &located, keys: &keys };
-        if !is_early && let Some(sent) = self.filters.send(&plain, self.peer, out) {
+        if !is_early
+            && self.filters.are_wished()
+            && let Some(sent) = self.filters.send(&plain, self.peer, out)
+        {
             return sent;
         }
         let table = slot.sent_early(self.peer).filter(|_| is_early).unwrap_or(&slot.table);

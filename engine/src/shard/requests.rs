@@ -347,6 +347,7 @@ impl ShardCore {
 }
 
 /// The keys must rise strictly and stay within the range the header promises.
+#[inline]
 fn check_list(keys: &[Key], range: KeyRange) -> Result<(), Refusal> {
     if !keyrange_kernels::keys::is_sorted_unique(keys) {
         return Err(Refusal::new(RefusalCode::Keys, "the key list does not rise strictly".to_owned()));

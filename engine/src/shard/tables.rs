@@ -95,6 +95,7 @@ impl TableSlot {
     }
 
     /// Finds the rows of checked keys. `shared` gives the keys to keep, if they must be.
+    #[inline]
     pub fn locate_list(
         &mut self,
         keys: &[Key],
