@@ -151,7 +151,7 @@ fn a19_random_chains_bring_random_messages_back() {
 fn a19_damaged_bodies_end_in_errors_or_in_other_values() {
     let (mut random, mut scratch) = (StdRng::seed_from_u64(2), Scratch::default());
     let values: Vec<f32> = (0..200).map(|at| if at % 5 == 0 { at as f32 } else { 0.0 }).collect();
-    for chain in ["zeros", "zeros,fixed:2", "zeros,lz4", "f16,lz4", "fixed:3", "zeros,bf16,lz4"] {
+    for chain in ["zeros", "zeros,fixed:2", "zeros,lz4", "f16,lz4", "fixed:3", "zeros,bf16,lz4", "lz4"] {
         let chain = Chain::new(&chain.parse().unwrap(), Direction::Push, 1).unwrap();
         let arrays = [values.as_slice()];
         let out = Outgoing {
