@@ -56,6 +56,7 @@ impl<V: Element> ClockedCore<V> {
         }
         self.ask_for_early(core, out)?;
         self.fetching.turn_to(self.clock, keys);
+        self.note_bound(now);
         if self.fetching.has_news {
             self.look_through(core, out)?;
         }
@@ -63,12 +64,23 @@ impl<V: Element> ClockedCore<V> {
         if !self.fetching.missing.is_empty() || self.pull.is_some() {
             return Ok(false);
         }
-        let lead = if self.config.eager { self.clock.saturating_sub(self.streams.system_clock()) } else { 0 };
-        match self.linger.holds(self.clock, lead, now) {
-            Some(until) => core.wake_by(until),
-            None => return Ok(true),
+        let held = if self.config.eager { self.linger.holds(self.clock, self.lead(), now) } else { None };
+        held.into_iter().for_each(|until| core.wake_by(until));
+        Ok(held.is_none())
+    }
+
+    /// By how many clocks this worker is ahead of what it knows of the others.
+    fn lead(&self) -> i64 {
+        self.clock as i64 - self.streams.system_clock() as i64
+    }
+
+    fn note_bound(&mut self, now: Duration) {
+        let is_held = self.streams.system_clock() < self.config.staleness.oldest_at(self.clock);
+        if self.config.eager && is_held {
+            self.linger.is_held(now);
+        } else {
+            self.linger.is_let_go(self.pushes.is_empty(), now);
         }
-        Ok(false)
     }
 
     /// Sets aside the rows that can be read now, and asks for the others unless they come unasked.

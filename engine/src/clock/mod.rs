@@ -20,13 +20,14 @@
 //! their clock has been reached by all, like those that leave when it is closed.
 //!
 //! Read `range_clock.rs` (what servers count with), `config.rs`, `rows.rs` (the cache), `streams.rs` (rows that come
-//! unasked), `linger.rs`, `core.rs` and `fetch.rs` (what decides), `early.rs` and `sender.rs` (what leaves early), `takeover.rs` (a worker that
-//! replaces another), `stats.rs`, `table.rs` (the calls).
+//! unasked), `linger.rs` and `level.rs` (a moment for the others), `core.rs` and `fetch.rs` (what decides), `early.rs` and
+//! `sender.rs` (what leaves early), `takeover.rs` (a worker that replaces another), `stats.rs`, `table.rs` (the calls).
 
 mod config;
 mod core;
 pub(crate) mod early;
 mod fetch;
+mod level;
 mod linger;
 mod range_clock;
 mod rows;
