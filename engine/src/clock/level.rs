@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 /// Held up in so many clocks running is held up for good. With 8, stalls at random cost twice as much (at most 3.5 % of the
-/// time of a job instead of 1.7 %; the figures of `slow_network staleness --stall-ms`).
+/// time of a job instead of 1.8 %; the figures of `slow_network staleness --stall-ms`).
 const RUN: u32 = 12;
 /// Held up is who waited at the bound for more than this part of a clock.
 const HELD_PART: u32 = 8;
@@ -27,7 +27,8 @@ pub(super) struct Held {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Level {
-    /// How many clocks running the bound has held the worker up, and the time they took.
+    /// How many clocks running the bound has held the worker up, and the time they took; while it is to be level, how many
+    /// running the others have kept their pace.
     run: u32,
     time: Duration,
     /// In one of them it was let go before its own clock had arrived.
@@ -58,7 +59,8 @@ impl Level {
             (self.run, self.time) = (self.run + 1, self.time + clock);
             self.is_far |= !held.has_arrived;
             if self.run == RUN {
-                (self.pace, self.lead_max) = (Some(self.time / RUN), melted(lead, self.is_far));
+                (self.pace, self.run) = (Some(self.time / RUN), 0);
+                self.lead_max = melted(lead, self.is_far);
             }
         }
     }
@@ -69,10 +71,15 @@ impl Level {
         self.pace.map(|pace| pace * clocks + pace / 4)
     }
 
-    /// It goes on with its next clock, ahead by `lead`. If that is still too far, the others have not kept their pace.
+    /// It goes on with its next clock, ahead by `lead`. If that is too far still, the others have not kept their pace, which
+    /// is let pass once in [`RUN`] clocks: the lead melts from there.
     pub fn goes_on(&mut self, lead: i64) {
-        if lead > self.lead_max {
+        if lead <= self.lead_max {
+            self.run += 1;
+        } else if self.run < RUN {
             *self = Level::default();
+        } else {
+            (self.run, self.lead_max) = (0, lead);
         }
     }
 }

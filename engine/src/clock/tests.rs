@@ -131,3 +131,15 @@ fn it_does_not_wait_for_long_once_the_others_are_slower_than_they_were() {
     assert!(leads[105..115].contains(&8), "it uses its staleness anew: {leads:?}");
     assert!(leads[150..].iter().all(|&lead| lead <= 0), "and comes level with the new pace: {leads:?}");
 }
+
+#[test]
+fn it_comes_level_again_at_once_when_the_others_stand_still_for_once() {
+    let others = |clock: u64| if clock == 100 { 250 } else { 100 };
+    let (leads, _) = leads(|_| 40, others, 10, 8);
+    assert!(leads[60..99].iter().all(|&lead| lead <= 0), "{leads:?}");
+    assert!(
+        (1..=3).contains(leads[100..110].iter().max().unwrap()),
+        "it did not wait all the time: {leads:?}"
+    );
+    assert!(leads[112..].iter().all(|&lead| lead <= 0), "{leads:?}");
+}
