@@ -10,98 +10,85 @@ mod world;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
+use clap::{Parser, ValueEnum, value_parser};
 use keyrange::clock::{ClockedConfig, EarlyConfig, EarlyOrder, Staleness};
 use keyrange_apps::matrix_factorization::ratings::Ratings;
 
 use crate::end::End;
 use crate::world::World;
 
-const USAGE: &str = "usage: slow_network early|staleness [--data FILE] [--epochs N] [--clocks N] [--workers N] [--latency-us N]
-                    [--bytes-per-s N] [--rating-ns N] [--stall-ms N] [--uneven PERCENT] [--seed N]
-                    [--staleness S] [--early-bytes-per-s N]
-  --data FILE     ratings (default ../shared/data/mf/ml-latest-small.ratings.csv.zst)
-  --epochs N      passes (default 10)
-  --clocks N      clocks per pass (default 100)
-  --workers N     workers, beside 2 servers (default 4)
-  --latency-us N  of each frame (default 500)
-  --bytes-per-s N what a node sends and receives (default 12500000)
-  --rating-ns N   time of a rating (default 20000)
-  --stall-ms N    each worker stands still for up to twice this long in one of 10 clocks (default 0)
-  --uneven P      the last worker's ratings take P percent longer, the others' in proportion (default 0)
-  --staleness S   of `early` (default 0)
-  --early-bytes-per-s N  budget of `early`, in parts of 2 KiB (default 200000)";
-
 /// What all runs have in common.
+#[derive(Parser)]
+#[command(about = "Matrix factorization on clocked tables over a slow network, in virtual time")]
 pub struct Plan {
+    /// What to compare
+    what: What,
+    /// Ratings
+    #[arg(long, value_name = "FILE", default_value = "../shared/data/mf/ml-latest-small.ratings.csv.zst")]
     data: PathBuf,
+    /// Passes
+    #[arg(long, value_name = "N", default_value_t = 10)]
     epochs: usize,
+    /// Clocks per pass
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     clocks: usize,
+    /// Workers, beside 2 servers
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     workers: usize,
+    /// Latency of each frame, in microseconds
+    #[arg(long, value_name = "X", default_value_t = 500)]
     latency_us: u64,
+    /// What a node sends and receives, in bytes per second
+    #[arg(long, value_name = "N", default_value_t = 12_500_000, value_parser = value_parser!(u64).range(1..))]
     bytes_per_s: u64,
+    /// Time of a rating, in nanoseconds
+    #[arg(long, value_name = "X", default_value_t = 20_000)]
     rating_ns: u64,
+    /// Each worker stands still for up to twice this long in one of 10 clocks
+    #[arg(long, value_name = "X", default_value_t = 0)]
     stall_ms: u64,
+    /// The last worker's ratings take so many percent longer, the others' in proportion
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = value_parser!(u64).range(..=100_000))]
     uneven: u64,
+    /// Seed of the order of ratings and of stalls
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    staleness: u64,
+    /// Bound on the staleness, of `early`
+    #[arg(long, value_name = "CLOCKS", default_value_t = 0)]
+    staleness: u32,
+    /// Budget of `early`, in parts of 2 KiB
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = value_parser!(u64).range(1..))]
     early_bytes_per_s: u64,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Increments sent early, in each order, and not
+    Early,
+    /// Eager rows and rows on demand, at each staleness
+    Staleness,
+}
+
 fn main() -> ExitCode {
-    match run() {
+    match run(&Plan::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}\n{USAGE}");
+            eprintln!("error: {error}");
             ExitCode::from(2)
         }
     }
 }
 
-fn run() -> Result<(), String> {
-    let mut words = std::env::args().skip(1);
-    let what = words.next().ok_or("expected early or staleness")?;
-    let mut plan = Plan {
-        data: "../shared/data/mf/ml-latest-small.ratings.csv.zst".into(),
-        epochs: 10,
-        clocks: 100,
-        workers: 4,
-        latency_us: 500,
-        bytes_per_s: 12_500_000,
-        rating_ns: 20_000,
-        stall_ms: 0,
-        uneven: 0,
-        seed: 1,
-        staleness: 0,
-        early_bytes_per_s: 200_000,
-    };
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(format!("{word}: expected a value after it"))?;
-        let number = || value.parse::<u64>().map_err(|error| format!("{word} {value}: {error}"));
-        match word.as_str() {
-            "--data" => plan.data = value.into(),
-            "--epochs" => plan.epochs = number()? as usize,
-            "--clocks" => plan.clocks = number()?.max(1) as usize,
-            "--workers" => plan.workers = number()?.max(1) as usize,
-            "--latency-us" => plan.latency_us = number()?,
-            "--bytes-per-s" => plan.bytes_per_s = number()?.max(1),
-            "--rating-ns" => plan.rating_ns = number()?,
-            "--stall-ms" => plan.stall_ms = number()?,
-            "--uneven" => plan.uneven = number()?,
-            "--seed" => plan.seed = number()?,
-            "--staleness" => plan.staleness = number()?,
-            "--early-bytes-per-s" => plan.early_bytes_per_s = number()?.max(1),
-            _ => return Err(format!("unknown option {word}")),
-        }
-    }
+fn run(plan: &Plan) -> Result<(), String> {
     if !plan.data.exists() {
         println!("skipped: no {}; --data names another file", plan.data.display());
         return Ok(());
     }
     let ratings = Ratings::read(&plan.data).map_err(|error| error.to_string())?;
-    match what.as_str() {
-        "early" => early(&plan, &ratings),
-        "staleness" => staleness(&plan, &ratings),
-        other => Err(format!("expected early or staleness, got {other}")),
+    match plan.what {
+        What::Early => early(plan, &ratings),
+        What::Staleness => staleness(plan, &ratings),
     }
 }
 
@@ -114,7 +101,7 @@ fn early(plan: &Plan, ratings: &Ratings) -> Result<(), String> {
     for eager in [false, true] {
         let clocked = ClockedConfig {
             eager,
-            ..ClockedConfig::new(Staleness::bounded(staleness as i64).map_err(|error| error.to_string())?)
+            ..ClockedConfig::new(Staleness::bounded(i64::from(staleness)).map_err(|error| error.to_string())?)
         };
         let mut cases = vec![None];
         let bytes_per_s = plan.early_bytes_per_s;
