@@ -65,7 +65,9 @@ impl<V: Element> ClockedCore<V> {
             return Ok(false);
         }
         let held = if self.config.eager { self.linger.holds(self.clock, self.lead(), now) } else { None };
-        held.into_iter().for_each(|until| core.wake_by(until));
+        if let Some(until) = held {
+            core.wake_by(until);
+        }
         Ok(held.is_none())
     }
 
@@ -74,12 +76,13 @@ impl<V: Element> ClockedCore<V> {
         self.clock as i64 - self.streams.system_clock() as i64
     }
 
+    /// Tells [`Linger`](super::linger::Linger) whether the bound stands against this clock.
     fn note_bound(&mut self, now: Duration) {
         let is_held = self.streams.system_clock() < self.config.staleness.oldest_at(self.clock);
         if self.config.eager && is_held {
-            self.linger.is_held(now);
+            self.linger.hold_up(now);
         } else {
-            self.linger.is_let_go(self.pushes.is_empty(), now);
+            self.linger.let_go(self.pushes.is_empty(), now);
         }
     }
 

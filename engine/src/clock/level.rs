@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 /// Held up in so many clocks running is held up for good. With 8, stalls at random cost twice as much (at most 3.5 % of the
-/// time of a job instead of 1.8 %; the figures of `slow_network staleness --stall-ms`).
+/// time of a job instead of 1.7 %, `slow_network staleness --stall-ms`, before a late clock was let pass).
 const RUN: u32 = 12;
 /// Held up is who waited at the bound for more than this part of a clock.
 const HELD_PART: u32 = 8;
@@ -66,8 +66,9 @@ impl Level {
     }
 
     /// How long the worker is to wait at most, when it is to be level: a quarter of a clock more than the others' pace says.
+    /// They have two clocks to close at most, the one this worker has just closed and the one that melts.
     pub fn length(&self, lead: i64) -> Option<Duration> {
-        let clocks = (lead - self.lead_max).clamp(0, 64) as u32;
+        let clocks = (lead - self.lead_max).clamp(0, 2) as u32;
         self.pace.map(|pace| pace * clocks + pace / 4)
     }
 
@@ -75,7 +76,7 @@ impl Level {
     /// is let pass once in [`RUN`] clocks: the lead melts from there.
     pub fn goes_on(&mut self, lead: i64) {
         if lead <= self.lead_max {
-            self.run += 1;
+            self.run = (self.run + 1).min(RUN);
         } else if self.run < RUN {
             *self = Level::default();
         } else {

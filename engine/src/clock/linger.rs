@@ -37,12 +37,12 @@ pub(super) struct Linger {
 
 impl Linger {
     /// The bound stands against the next clock.
-    pub fn is_held(&mut self, now: Duration) {
+    pub fn hold_up(&mut self, now: Duration) {
         self.at_bound.get_or_insert(now);
     }
 
     /// The bound does not, or no longer, stand against the next clock. `has_arrived`: all clocks of this worker have.
-    pub fn is_let_go(&mut self, has_arrived: bool, now: Duration) {
+    pub fn let_go(&mut self, has_arrived: bool, now: Duration) {
         if let Some(since) = self.at_bound.take() {
             self.held = Held { time: now.saturating_sub(since), has_arrived };
         }

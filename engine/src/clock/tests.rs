@@ -67,34 +67,29 @@ fn waiting_in_vain_is_done_ever_more_rarely_and_again_when_it_helps() {
 
 /// How far ahead the worker is when it goes on with each clock, and the time all clocks take: its work takes that long and the
 /// others', in milliseconds, and so does the news of either.
-fn leads(
-    work: impl Fn(u64) -> u64,
-    others: impl Fn(u64) -> u64,
-    news: u64,
-    staleness: i64,
-) -> (Vec<i64>, u64) {
+fn leads(work: u64, others: impl Fn(u64) -> u64, news: u64, staleness: i64) -> (Vec<i64>, u64) {
     let (mut linger, ms) = (Linger::default(), Duration::from_millis);
     let (mut now, mut done, mut known, mut leads) = (0, 0, 0, Vec::new());
     for clock in 0..200 {
         let closed = now;
-        let until = loop {
+        let ahead = loop {
             while done + others(known) + news <= now {
                 done += others(known);
                 known += 1;
             }
             let lead = clock as i64 - known as i64;
             if lead > staleness {
-                linger.is_held(ms(now));
+                linger.hold_up(ms(now));
             } else {
-                linger.is_let_go(closed + news <= now, ms(now));
+                linger.let_go(closed + news <= now, ms(now));
                 if linger.holds(clock, lead, ms(now)).is_none() {
                     break lead;
                 }
             }
             now += 1;
         };
-        leads.push(until);
-        now += work(clock);
+        leads.push(ahead);
+        now += work;
     }
     (leads, now)
 }
@@ -102,7 +97,7 @@ fn leads(
 #[test]
 fn a_worker_that_is_always_faster_comes_level_and_stays_so_in_no_more_time() {
     for others in [100, 150, 200, 400] {
-        let (leads, time_ms) = leads(|_| 40, |_| others, 10, 8);
+        let (leads, time_ms) = leads(40, |_| others, 10, 8);
         assert_eq!(leads[..30].iter().max(), Some(&8), "the bound is used at first");
         assert!(leads[60..].iter().all(|&lead| lead <= 0), "{others} ms: {leads:?}");
         assert!(time_ms <= 199 * others + 10 + 40, "the slowest sets the pace: {time_ms} ms");
@@ -111,7 +106,7 @@ fn a_worker_that_is_always_faster_comes_level_and_stays_so_in_no_more_time() {
 
 #[test]
 fn where_the_news_takes_long_it_stays_ahead_by_one() {
-    let (leads, time_ms) = leads(|_| 40, |_| 100, 90, 8);
+    let (leads, time_ms) = leads(40, |_| 100, 90, 8);
     assert!(leads[60..].iter().all(|&lead| lead == 1), "{leads:?}");
     assert!(time_ms <= 199 * 100 + 90 + 40, "{time_ms} ms");
 }
@@ -120,13 +115,13 @@ fn where_the_news_takes_long_it_stays_ahead_by_one() {
 fn it_keeps_its_lead_where_the_bound_holds_it_up_now_and_then() {
     // The others stand still in every tenth clock: held up once, it works as fast as they do.
     let stalls = |clock: u64| if clock % 10 == 9 { 200 } else { 40 };
-    let (leads, _) = leads(|_| 40, stalls, 1, 2);
+    let (leads, _) = leads(40, stalls, 1, 2);
     assert!(leads[60..].iter().filter(|&&lead| lead > 0).count() > 70, "{leads:?}");
 }
 
 #[test]
 fn it_does_not_wait_for_long_once_the_others_are_slower_than_they_were() {
-    let (leads, _) = leads(|_| 40, |clock| if clock < 100 { 100 } else { 1000 }, 10, 8);
+    let (leads, _) = leads(40, |clock| if clock < 100 { 100 } else { 1000 }, 10, 8);
     assert!(leads[60..99].iter().all(|&lead| lead <= 0), "{leads:?}");
     assert!(leads[105..115].contains(&8), "it uses its staleness anew: {leads:?}");
     assert!(leads[150..].iter().all(|&lead| lead <= 0), "and comes level with the new pace: {leads:?}");
@@ -135,7 +130,7 @@ fn it_does_not_wait_for_long_once_the_others_are_slower_than_they_were() {
 #[test]
 fn it_comes_level_again_at_once_when_the_others_stand_still_for_once() {
     let others = |clock: u64| if clock == 100 { 250 } else { 100 };
-    let (leads, _) = leads(|_| 40, others, 10, 8);
+    let (leads, _) = leads(40, others, 10, 8);
     assert!(leads[60..99].iter().all(|&lead| lead <= 0), "{leads:?}");
     assert!(
         (1..=3).contains(leads[100..110].iter().max().unwrap()),

@@ -20,7 +20,10 @@ use crate::world::World;
 
 /// What all runs have in common.
 #[derive(Parser)]
-#[command(about = "Matrix factorization on clocked tables over a slow network, in virtual time")]
+#[command(
+    about = "Matrix factorization on clocked tables over a slow network, in virtual time",
+    args_override_self = true
+)]
 pub struct Plan {
     /// What to compare
     what: What,
